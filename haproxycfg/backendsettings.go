@@ -30,7 +30,7 @@ const settingsPrefix = "settings-"
 //   - a backend with Source or URI, see [Backend.AddServer];
 //   - a backend with a Response. The edge has one such backend, and its frontends name it.
 func (c *Config) addable() func(*Backend) bool {
-	if !c.Global.Version.AtLeast(3, 4) || !slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Router != nil }) {
+	if !c.Global.Version.AtLeast(3, 4) || !c.routed() {
 		return func(*Backend) bool { return false }
 	}
 	tracked := map[string]bool{}
@@ -48,17 +48,14 @@ func (c *Config) addable() func(*Backend) bool {
 	}
 }
 
-// appendBackendSettings renders a named section "defaults" for each set of settings of the addable
-// backends. No section of the file uses it. A program that changes a running HAProxy names it in
-// the command "add backend NAME from DEFAULTS".
-//
-// These sections come last, because a backend without the word "from" gets the settings of the last
-// section "defaults" before it. Each repeats the settings of the first section "defaults": with
-// "from" in place of this copy, HAProxy warns that the first section is "explicitly referenced by
-// another proxy and implicitly used here".
-//
-// A section costs HAProxy 3.4 about 8 KB of memory (tried with 2,000 sections).
-func (c *Config) appendBackendSettings(t *text) {
+// routed reports whether a frontend has a Router.
+func (c *Config) routed() bool {
+	return slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Router != nil })
+}
+
+// backendSettings returns each set of settings of the addable backends, sorted: their lines without
+// the first line and without servers.
+func (c *Config) backendSettings() []string {
 	addable := c.addable()
 	found := map[string]bool{}
 	var settings text // a buffer
@@ -71,7 +68,21 @@ func (c *Config) appendBackendSettings(t *text) {
 			}
 		}
 	}
-	for _, settings := range slices.Sorted(maps.Keys(found)) {
+	return slices.Sorted(maps.Keys(found))
+}
+
+// appendBackendSettings renders a named section "defaults" for each result of backendSettings. No
+// section of the file uses it. A program that changes a running HAProxy names it in the command
+// "add backend NAME from DEFAULTS".
+//
+// These sections come last, because a backend without the word "from" gets the settings of the last
+// section "defaults" before it. Each repeats the settings of the first section "defaults": with
+// "from" in place of this copy, HAProxy warns that the first section is "explicitly referenced by
+// another proxy and implicitly used here".
+//
+// A section costs HAProxy 3.4 about 8 KB of memory (tried with 2,000 sections).
+func (c *Config) appendBackendSettings(t *text, all []string) {
+	for _, settings := range all {
 		sum := sha256.Sum256([]byte(settings))
 		t.section("defaults", c.Fragment+settingsPrefix+hex.EncodeToString(sum[:5]))
 		c.Defaults.appendLines(t, &c.Global, c.Fragment != "")

@@ -359,11 +359,16 @@ func lookUp(t *text, variable, input, method, mapPath, condition string) {
 }
 
 func (b *Backend) append(t *text, g *Global) {
-	t.section("backend", b.Name)
-	b.appendSettings(t, g)
+	b.appendHead(t, g)
 	if b.Response == nil {
 		b.appendServers(t)
 	}
+}
+
+// appendHead renders all lines of the backend except server lines.
+func (b *Backend) appendHead(t *text, g *Global) {
+	t.section("backend", b.Name)
+	b.appendSettings(t, g)
 }
 
 // appendSettings renders all lines of the backend below its first line, except server lines.

@@ -44,7 +44,11 @@ const (
 //
 // Validate reads no files, so it does not find, for example, a missing certificate. A Config
 // without frontends is valid, although HAProxy does not start with it.
-func (c *Config) Validate() error {
+func (c *Config) Validate() error { return c.validate(false) }
+
+// validate does the work of Validate. If validBackends is true, the caller knows that the backends
+// have no fault.
+func (c *Config) validate(validBackends bool) error {
 	var v validator
 	v.fragment(c)
 	v.global(c)
@@ -57,8 +61,10 @@ func (c *Config) Validate() error {
 	for i := range c.CertificateLists {
 		v.certificateList(&c.CertificateLists[i])
 	}
-	for i := range c.Backends {
-		v.backend(c, &c.Backends[i])
+	if !validBackends {
+		for i := range c.Backends {
+			v.backend(c, &c.Backends[i])
+		}
 	}
 	for i := range c.Frontends {
 		v.frontend(c, &c.Frontends[i])
@@ -69,14 +75,17 @@ func (c *Config) Validate() error {
 
 // Valid is a Config that has passed [Config.Validate], made by [Config.Valid]. Do not change the
 // Config while you use a Valid of it. The methods of the zero Valid panic.
-type Valid struct{ config *Config }
+type Valid struct {
+	config   *Config
+	backends *renderedBackends // of config; nil if Render must render the backends
+}
 
 // Valid validates c. It returns c as a Valid, or the error of [Config.Validate].
 func (c *Config) Valid() (Valid, error) {
 	if err := c.Validate(); err != nil {
 		return Valid{}, err
 	}
-	return Valid{c}, nil
+	return Valid{c, nil}, nil
 }
 
 // StateFile returns Global.StateFile.
@@ -88,7 +97,7 @@ func (v Valid) WithStateFile(file string) (Valid, error) {
 	f.word("StateFile", file)
 	c := *v.config
 	c.Global.StateFile = file
-	return Valid{&c}, errors.Join(f.faults...)
+	return Valid{&c, nil}, errors.Join(f.faults...)
 }
 
 // validator collects the faults of one Config.

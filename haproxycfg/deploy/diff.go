@@ -79,8 +79,9 @@ func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 	if err != nil || config == nil {
 		return nil, err
 	}
+	parsed := d.texts.parse(config)
 	var files []haproxycfg.RenderedFile
-	for _, name := range namedFiles(config) {
+	for _, name := range parsed.files {
 		data, err := readOptional(d.file(name))
 		if err != nil {
 			return nil, err
@@ -89,7 +90,7 @@ func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 			files = append(files, haproxycfg.RenderedFile{Name: name, Data: data})
 		}
 	}
-	return append(files, haproxycfg.RenderedFile{Name: configFile, Data: config}), nil
+	return append(files, haproxycfg.RenderedFile{Name: configFile, Data: parsed.text}), nil
 }
 
 // namedFiles returns the sorted names of the maps and certificate lists that haproxy.cfg refers to.
@@ -114,7 +115,7 @@ func namesFiles(line []byte) bool {
 // content, so a changed file has another name in the certificate list.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	a, b := byLogicalName(before), byLogicalName(after)
-	d := compareFiles(a, b)
+	d := compareFiles(a, b, cutSections)
 	var text strings.Builder
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
@@ -125,14 +126,15 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 }
 
 // compareFiles returns the Diff between two lists of files, without the Text of the Diff. The
-// arguments are the results of byLogicalName for the files before and after a change.
-func compareFiles(a, b map[string]haproxycfg.RenderedFile) (d Diff) {
+// arguments a and b are the results of byLogicalName for the files before and after a change. cut is
+// cutSections, or a function that returns the same.
+func compareFiles(a, b map[string]haproxycfg.RenderedFile, cut func([]byte) map[string]section) (d Diff) {
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
 		same := fa.Name == fb.Name && bytes.Equal(fa.Data, fb.Data)
 		d.differs = d.differs || !same
 		if name == configFile {
-			d.compareConfigs(cutBoth(fa.Data, fb.Data))
+			d.compareConfigs(cut(fa.Data), cut(fb.Data))
 		} else if !same && !strings.HasPrefix(name, certsDir+"/") {
 			linesA, linesB := differentLines(fa.Data, fb.Data)
 			if m := compareMaps(name, string(linesA), string(linesB)); m.Added != nil || m.Removed != nil {

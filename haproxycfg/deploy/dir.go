@@ -72,8 +72,10 @@ type Dir struct {
 	// stops with it. Processes that share a directory use Guard so that only one of them writes.
 	Guard func() error
 
-	mu      sync.Mutex
-	changes changes // the changes that the present call of Apply has made so far; mu guards it
+	mu       sync.Mutex
+	changes  changes // the changes that the present call of Apply has made so far; mu guards it
+	texts    texts
+	renderer haproxycfg.Renderer
 	// beforeStep, if not nil, is called before each step that changes a file or HAProxy. Tests let
 	// beforeStep return an error, so that Apply stops as if the process had ended before this step.
 	beforeStep func(name string) error
@@ -107,7 +109,7 @@ type target struct {
 func (t target) text() []byte { return t.files[len(t.files)-1].Data }
 
 func (d *Dir) render(c *haproxycfg.Config) (target, error) {
-	valid, err := c.Valid()
+	valid, err := d.renderer.Valid(c)
 	if err != nil {
 		return target{}, err
 	}
@@ -256,7 +258,7 @@ func (d *Dir) Plan(c *haproxycfg.Config) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Diff = compareFiles(byLogicalName(p.before), byLogicalName(p.after.files))
+	p.Diff = compareFiles(byLogicalName(p.before), byLogicalName(p.after.files), d.texts.sections)
 	return p, nil
 }
 

@@ -85,7 +85,7 @@ func TestLossesOfRoutes(t *testing.T) {
 			after[name] = haproxycfg.RenderedFile{Data: []byte(strings.Join(all, ""))}
 		}
 		counter := func() lossCounter {
-			return lossCounter{before: before, after: after, serversAfter: map[string]int{"b0": 1, "b1": 2}, emptied: map[string]bool{}}
+			return lossCounter{before: before, after: after, cut: cutSections, serversAfter: map[string]int{"b0": 1, "b1": 2}, emptied: map[string]bool{}}
 		}
 		want, got := counter(), counter()
 		if r.IntN(3) == 0 {
@@ -115,6 +115,29 @@ func TestDifferentLines(t *testing.T) {
 		a, b := differentLines([]byte(x[0]), []byte(x[1]))
 		require.Equal(t, [2]string{x[2], x[3]}, [2]string{string(a), string(b)}, "%q %q", x[0], x[1])
 	}
+	r := rand.New(rand.NewPCG(7, 7))
+	lines := []string{"a\n", "ab\n", "\n", strings.Repeat("a", 63) + "\n", strings.Repeat("b", 150) + "\n"}
+	some := func(n int) (all []string) {
+		for range r.IntN(n) {
+			all = append(all, lines[r.IntN(len(lines))])
+		}
+		return all
+	}
+	for range 2000 {
+		start, end := some(8), some(8)
+		x, y := slices.Concat(start, some(3), end), slices.Concat(start, some(3), end)
+		if r.IntN(3) == 0 {
+			x = append(x, "a")
+		}
+		a, b := differentLines([]byte(strings.Join(x, "")), []byte(strings.Join(y, "")))
+		for len(x) > 0 && len(y) > 0 && x[0] == y[0] {
+			x, y = x[1:], y[1:]
+		}
+		for len(x) > 0 && len(y) > 0 && x[len(x)-1] == y[len(y)-1] {
+			x, y = x[:len(x)-1], y[:len(y)-1]
+		}
+		require.Equal(t, [2]string{strings.Join(x, ""), strings.Join(y, "")}, [2]string{string(a), string(b)})
+	}
 }
 
 // TestLossesOfTrackingServers: the server of a service tracks the server of its node. If a change
@@ -142,7 +165,7 @@ func TestLossesOfTrackingServers(t *testing.T) {
 			files := func(text string) map[string]haproxycfg.RenderedFile {
 				return map[string]haproxycfg.RenderedFile{configFile: {Data: []byte(text)}, "prefix": {Data: []byte("v/ web\n")}}
 			}
-			c := lossCounter{before: files(before), after: files(after), serversAfter: map[string]int{}, emptied: map[string]bool{}}
+			c := lossCounter{before: files(before), after: files(after), cut: cutSections, serversAfter: map[string]int{}, emptied: map[string]bool{}}
 			c.backends(haproxycfg.Router{Hosts: "hosts", Exact: "exact", Prefix: "prefix"})
 			want := Loss{Before: 4, Lost: tt.lost}
 			if tt.lost > 0 {

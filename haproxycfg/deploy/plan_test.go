@@ -104,7 +104,7 @@ func TestAuxiliaryFilesAreWrittenOnlyIfTheConfigurationIsInForce(t *testing.T) {
 }
 
 // TestEqualSectionsAreSkipped compares random texts. Skipping the sections with the same text does
-// not change the result.
+// not change the result, and neither does what a Dir remembers of earlier texts.
 func TestEqualSectionsAreSkipped(t *testing.T) {
 	lines := []string{
 		"global", "defaults", "backend a", "backend b", "  backend c", "frontend f", "server s1 1.2.3.4:5", "\tserver s1 1.2.3.4:6",
@@ -119,6 +119,7 @@ func TestEqualSectionsAreSkipped(t *testing.T) {
 		return b.String()
 	}
 	differ := 0
+	var remembered texts
 	for range 3000 {
 		common := text()
 		before, after := common+text(), common+text()
@@ -127,8 +128,10 @@ func TestEqualSectionsAreSkipped(t *testing.T) {
 		}
 		var want, got Diff
 		compareAll(&want, before, after)
-		got.compareConfigs(cutBoth([]byte(before), []byte(after)))
+		got.compareConfigs(remembered.sections([]byte(before)), remembered.sections([]byte(after)))
 		require.Equal(t, want, got, "%q\n%q", before, after)
+		require.Equal(t, namedFiles([]byte(after)), remembered.parse([]byte(after)).files)
+		require.LessOrEqual(t, len(remembered.last), 2)
 		if want.Servers.Removed > 0 {
 			differ++
 		}

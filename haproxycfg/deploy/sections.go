@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // section is a section of haproxy.cfg.
@@ -103,15 +104,42 @@ func (s section) lines() sectionLines {
 	return l
 }
 
-// cutBoth cuts two texts of haproxy.cfg into sections. If the texts are the same, cutBoth cuts the
-// text once and returns the same map twice.
-func cutBoth(before, after []byte) (a, b map[string]section) {
-	a = cutSections(before)
-	if bytes.Equal(before, after) {
-		return a, a
-	}
-	return a, cutSections(after)
+// texts remembers what Dir has read from the last two texts of haproxy.cfg. Most changes of routes
+// change only maps, so that the text before the change, the text after it and the remembered text
+// are the same. With 10,000 routes to 20,000 servers, this saves about 9 ms of the 50 ms of
+// processor time from a changed file of routes to HAProxy (BenchmarkStagesOfAChange in package
+// controller). The zero texts is empty. Several goroutines may use texts.
+type texts struct {
+	mu   sync.Mutex
+	last []*parsedText // at most 2, the last one that somebody used comes first
 }
+
+// parsedText is a text of haproxy.cfg with its sections, and with the names of the maps and
+// certificate lists in it. Nobody changes the values in it.
+type parsedText struct {
+	text     []byte
+	sections map[string]section
+	files    []string
+}
+
+// parse returns what Dir reads from a text. The caller must not change the text afterwards.
+func (t *texts) parse(text []byte) *parsedText {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.IndexFunc(t.last, func(p *parsedText) bool { return bytes.Equal(p.text, text) })
+	p := &parsedText{text: text}
+	if i < 0 {
+		p.sections, p.files = cutSections(text), namedFiles(text)
+		i = min(len(t.last), 1)
+	} else {
+		p = t.last[i]
+	}
+	t.last = slices.Insert(slices.Delete(t.last, i, min(i+1, len(t.last))), 0, p)
+	return p
+}
+
+// sections returns the sections of a text. The caller must not change the text afterwards.
+func (t *texts) sections(text []byte) map[string]section { return t.parse(text).sections }
 
 // compareConfigs compares the sections of two configurations, and sets all fields of d except Maps
 // and Text. It parses only sections whose text has changed. In a large configuration, these are few.
