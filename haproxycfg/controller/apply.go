@@ -90,6 +90,9 @@ func (a *applier) reset() {
 func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	t := Attempt{Begin: a.clock()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
+	if t.Change != nil {
+		t.Change.completeReport()
+	}
 	t.Duration = a.clock().Sub(t.Begin)
 	if t.Change != nil && t.Change.plan != nil {
 		t.Effect = t.Change.plan.Effect()
@@ -142,7 +145,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		return nil, Failed, err
 	}
 	by = a.c.withCanary(in, by)
-	ch, err := a.c.plan(ctx, in, by, a.report, a.causes, now)
+	ch, err := a.c.planFirst(ctx, in, by, a.report, a.causes, now)
 	a.logProblems(ch.Report)
 	if err != nil {
 		return ch, Failed, err
@@ -310,6 +313,7 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 // into the report in the directory. It also replaces the problems in the report. The rest of the
 // report still describes the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error, byLimit bool) {
+	ch.completeReport()
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses
 	if last := a.report.Refused; last != nil && last.ID == refused.ID && last.Reason == refused.Reason {

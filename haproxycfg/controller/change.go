@@ -39,9 +39,14 @@ type Change struct {
 	// Report describes Config. If Config differs from the configuration in force, Report.Changes
 	// describes this Change. If Config is in force already, Report.Changes describes the last
 	// change that was applied.
+	//
+	// Run computes Report.Applied, Report.Changes and Report.Budget after the change is in force,
+	// because HAProxy need not wait for them. So they are not set when Run calls Limit. They are set
+	// in Controller.Attempted, and in a Change that Plan returns.
 	Report kube.Report
 
 	plan     *deploy.Plan
+	describe func() // does the work of completeReport; nil afterwards
 	input    kube.Input
 	declared routes.Table              // the latest declarations; input.Table has other routes if there is a hold
 	held     *fleet.Hold               // nil without a hold
@@ -115,11 +120,27 @@ func (c *Controller) limit(ch *Change) error {
 	return cmp.Or(ch.withoutServers(), limit(ch))
 }
 
-// plan builds a Change from the inputs (routes and clusters) and from the orders of operators (a
-// hold, and shifts). It compares the Change with the configuration in the directory, whose report
-// is "last". The function "causes" finds the differences of the input that explain the change. If
-// plan returns an error, the Change still has a Report, but cannot be applied.
+// plan does the same as planFirst, and completes the report.
 func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
+	ch, err := c.planFirst(ctx, in, by, last, causes, now)
+	ch.completeReport()
+	return ch, err
+}
+
+// completeReport sets Report.Applied, Report.Changes and Report.Budget, unless they are set already.
+func (ch *Change) completeReport() {
+	if ch.describe != nil {
+		ch.describe()
+		ch.describe = nil
+	}
+}
+
+// planFirst builds a Change from the inputs (routes and clusters) and from the orders of operators
+// (a hold, and shifts). It compares the Change with the configuration in the directory, whose
+// report is "last". The function "causes" finds the differences of the input that explain the
+// change. If planFirst returns an error, the Change still has a Report, but cannot be applied. The
+// Report has no Applied, no Budget and no new Changes before completeReport.
+func (c *Controller) planFirst(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, by, last, now)
 	if err != nil {
@@ -130,25 +151,33 @@ func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.
 	}
 	ch.Diff = ch.plan.Diff
 	refused := last.Refused
-	ch.Report.Applied = last.Applied
-	if a := last.Applied; a == nil || a.ID != ch.ID() {
-		ch.Report.Applied = &kube.Applied{ID: ch.ID(), Time: now.UTC().Truncate(time.Millisecond)}
-	}
 	switch {
 	case !ch.Diff.Empty():
 		ch.Losses = ch.plan.Losses(kube.Misdirected(last, ch.input.Clusters))
-		why := causes(ch)
-		for _, file := range certs.Changed(last.Certificates, ch.Report.Certificates) {
-			why = append(why, kube.Cause{Object: "Certificate " + file, What: "changed"})
-		}
-		changes := kube.NewChanges(now.UTC().Truncate(time.Millisecond), last, ch.Report, ch.Diff.Servers, why)
-		ch.Report.Changes = &changes
 	case refused != nil && refused.ID == ch.ID():
 		changes := *refused
 		changes.ID, changes.Reason, changes.Losses = "", "", nil
 		ch.Report.Changes, ch.late = &changes, true
 	default:
 		ch.Report.Changes = last.Changes
+	}
+	budget := ch.describe
+	ch.describe = func() {
+		budget()
+		at := now.UTC().Truncate(time.Millisecond)
+		ch.Report.Applied = last.Applied
+		if a := last.Applied; a == nil || a.ID != ch.ID() {
+			ch.Report.Applied = &kube.Applied{ID: ch.ID(), Time: at}
+		}
+		if ch.Diff.Empty() {
+			return
+		}
+		why := causes(ch)
+		for _, file := range certs.Changed(last.Certificates, ch.Report.Certificates) {
+			why = append(why, kube.Cause{Object: "Certificate " + file, What: "changed"})
+		}
+		changes := kube.NewChanges(at, last, ch.Report, ch.Diff.Servers, why)
+		ch.Report.Changes = &changes
 	}
 	return ch, nil
 }
@@ -168,13 +197,15 @@ func (c *Controller) build(in inputs, by *orders, last kube.Report, now time.Tim
 		ch.input.Clusters = append(ch.input.Clusters, in.clusters[i].build(last))
 	}
 	builder := c.Builder
-	builder.InForce = c.Dir.InForce
+	builder.InForce, builder.Groups = c.Dir.InForce, &c.groups
 	builder.Edge.Global.Version = cmp.Or(c.version, builder.Edge.Global.Version)
 	chosen := c.chooseCertificates(in, table, last, now)
 	builder.Edge.Certificates = chosen.Certificates
 	builder.Edge.Regions = in.routes.Regions
 	addShifts(&builder.Edge, by.state.Shifts)
-	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
+	var budget func() kube.Budget
+	ch.Config, ch.Report, budget = builder.BuildFirst(table, ch.input.Clusters, now)
+	ch.describe = func() { ch.Report.Budget = budget() }
 	ch.Report.AddCertificates(chosen)
 	ch.Report.AddRoutes(in.routes.Problems)
 	if by.held != nil {
@@ -225,6 +256,7 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	// ApplyWith writes the report last. So a report on disk describes only files that are in force.
 	return ch.plan.ApplyWith(ctx, func() ([]haproxycfg.RenderedFile, error) {
+		ch.completeReport()
 		report, err := ch.Report.AppendJSON(nil)
 		return append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report}), err
 	})

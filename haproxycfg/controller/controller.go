@@ -16,6 +16,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
@@ -131,6 +132,7 @@ type Controller struct {
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
 	refs       refs
+	groups     edge.Grouper // of the declared routes
 
 	// Only the goroutine that runs the loop of Run uses these four fields.
 	adopted  string // version of the last state of Fleet that was copied to FleetFile

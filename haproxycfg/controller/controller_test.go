@@ -157,6 +157,12 @@ func TestRunRefusesALargeChangeUntilItIsForced(t *testing.T) {
 			require.Contains(t, config(t, c), "10.0.0.1:30090")
 			require.Nil(t, report(t, c).Refused)
 			require.Nil(t, c.Status().Refused)
+			for i, a := range []controller.Attempt{attempts[0], attempts[1], attempt} {
+				require.NotEmpty(t, a.Change.Report.Changes.Causes, "attempt %d", i)
+				require.Positive(t, a.Change.Report.Budget.Now.Total, "attempt %d", i)
+			}
+			require.Equal(t, attempt.Change.Report.Budget, report(t, c).Budget)
+			require.Equal(t, attempt.Change.Report.Changes.Causes, report(t, c).Changes.Causes)
 
 			eu1.state <- controller.ClusterState{Err: errors.New("no route to host")}
 			wait()

@@ -184,7 +184,7 @@ func (r *refs) latest() routes.Table {
 func (c *Controller) updateRefs() {
 	c.refs.mu.Lock()
 	defer c.refs.mu.Unlock()
-	refs := kube.Refs(c.refs.declared)
+	refs := kube.RefsOf(c.groups.Group(c.refs.declared))
 	// Ignore an error of FleetFile here: each attempt to apply the routes fails with the same
 	// error.
 	if now, err := c.orders(); err == nil {

@@ -71,6 +71,64 @@ func BenchmarkEdgeConfig(b *testing.B) {
 	}
 }
 
+// BenchmarkGroups divides 10,000 routes of 1,000 services into groups, after a change of one route.
+// A Grouper knows the routes before the change, and GroupRoutes does not.
+func BenchmarkGroups(b *testing.B) {
+	table, _ := manyServices(1000)
+	var declared []routes.Route
+	for i := range 10 {
+		for _, r := range table.Routes() {
+			r.Host = strconv.Itoa(i) + "." + r.Host
+			declared = append(declared, r)
+		}
+	}
+	before, _ := routes.New(declared...)
+	removed := 0
+	after := before.Without(func(*routes.Route) bool { removed++; return removed == 5000 })
+	b.Run("grouper", func(b *testing.B) {
+		b.ReportAllocs()
+		var g edge.Grouper
+		for i := 0; b.Loop(); i++ {
+			if n := g.Group([]routes.Table{before, after}[i%2]).Len(); n != 1000 {
+				b.Fatal(n)
+			}
+		}
+	})
+	b.Run("fresh", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if n := edge.GroupRoutes(after).Len(); n != 1000 {
+				b.Fatal(n)
+			}
+		}
+	})
+}
+
+// BenchmarkRenderer validates and renders 1,000 backends with 20 servers each, after a change of one
+// entry of a map.
+func BenchmarkRenderer(b *testing.B) {
+	table, upstreams := manyServices(1000)
+	render := func(b *testing.B, valid func(*haproxycfg.Config) (haproxycfg.Valid, error)) {
+		config, _ := benchEdge.Config(table, upstreams)
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			config.Maps[1].Entries[7].Value = config.Maps[1].Entries[i%2].Value
+			v, err := valid(config)
+			if err == nil {
+				_, err = v.Render("/etc/haproxy")
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("renderer", func(b *testing.B) {
+		var r haproxycfg.Renderer
+		render(b, r.Valid)
+	})
+	b.Run("fresh", func(b *testing.B) { render(b, (*haproxycfg.Config).Valid) })
+}
+
 // withoutNode returns the upstreams after the loss of a node. Each service on that node has another
 // node instead.
 func withoutNode(upstreams []edge.Upstream) []edge.Upstream {

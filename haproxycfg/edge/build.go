@@ -27,18 +27,16 @@ type builder struct {
 	shares, parts                 []haproxycfg.MapEntry // entries about routes whose Shift is true
 	prefer                        []haproxycfg.MapEntry // entries about routes with Prefer
 	prefers                       bool                  // true if a route has Prefer
+	partNames                     map[string]string     // the names of the backends in parts, by their keys, see addPart
 	partServers                   map[string]int        // by the name of a backend in parts: the number of its servers that can get requests
 
-	backends map[string]string    // the name of each backend by its key, see appendBackendKey
+	groups   []backendOf          // the backends of the routes, by the index of their group
 	families map[string]*family   // by the key that appendFamilyKey returns
 	hashed   map[string]struct{}  // those names of backends that contain a hash
 	rendered []haproxycfg.Backend // all backends
 	nodes    map[string]nodesOf   // the nodes in use by cluster
 
-	// The fields below are buffers. The builder reuses them from one route to the next, to save
-	// allocations.
-	found []*service             // the services of a route; nil for an unknown service
-	key   []byte                 // the key of a backend
+	// taken is a buffer. The builder reuses it from one backend to the next, to save allocations.
 	taken map[serverKey]struct{} // servers of a backend
 }
 
@@ -135,40 +133,50 @@ func canConnect(a netip.Addr) bool {
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// addRoute adds a route to the maps. It also adds the backend of the route, unless an earlier route
-// has the same backend.
-func (b *builder) addRoute(r *routes.Route) {
+// backendOf is the backend of a group of routes.
+type backendOf struct {
+	name     string     // "" until addRoute has added the backend
+	services []*service // one for each element of Route.Backends; nil for an unknown service
+	missing  bool       // reportMissing reports a service
+}
+
+// addRoute adds a route to the maps, under the given key. backend is the backend of its group. If
+// the route is the first one of the group, addRoute adds this backend too.
+func (b *builder) addRoute(r *routes.Route, backend *backendOf, key string) {
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)
 	}
-	b.found = b.found[:0]
-	for _, rb := range r.Backends {
-		b.found = append(b.found, b.services[rb.Ref])
+	if backend.name == "" {
+		b.addBackendOf(r, backend)
 	}
-	b.key = appendBackendKey(b.key[:0], r)
-	name, ok := b.backends[string(b.key)]
-	if !ok {
-		name = b.nameOf(r)
-		b.backends[string(b.key)] = name
-		b.addBackend(name, b.found, r)
-		if r.Shift {
-			b.addParts(name, r)
-		}
-		if len(r.Prefer) > 0 {
-			b.addPreferences(name, r)
-		}
+	if backend.missing {
+		b.reportMissing(backend.services, r)
 	}
-	b.reportMissing(b.found, r)
-
-	key, entries := r.Host+r.Path, &b.prefix
+	entries := &b.prefix
 	if r.Exact {
 		entries = &b.exact
-	} else if r.Path != "/" {
-		key += "/" // with the final slash, a prefix matches only whole segments
 	}
-	*entries = append(*entries, haproxycfg.MapEntry{Key: key, Value: name})
+	*entries = append(*entries, haproxycfg.MapEntry{Key: key, Value: backend.name})
 	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host { // the routes of a table are sorted by host
 		b.hosts = append(b.hosts, haproxycfg.MapEntry{Key: r.Host, Value: r.Host})
+	}
+}
+
+// addBackendOf adds the backend of a group. r is the first route of the group.
+func (b *builder) addBackendOf(r *routes.Route, backend *backendOf) {
+	backend.services = make([]*service, len(r.Backends))
+	for i, rb := range r.Backends {
+		svc := b.services[rb.Ref]
+		backend.services[i] = svc
+		backend.missing = backend.missing || svc == nil || !svc.unresolved && len(svc.addrs) == 0
+	}
+	backend.name = b.nameOf(r)
+	b.addBackend(backend.name, backend.services, r)
+	if r.Shift {
+		b.addParts(backend.name, r)
+	}
+	if len(r.Prefer) > 0 {
+		b.addPreferences(backend.name, r)
 	}
 }
 

@@ -179,22 +179,6 @@ func (e *Edge) BackendOf(r *routes.Route) (name, key string) {
 	return e.backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }
 
-// OneRouteOfEachBackend returns a table with one route for each backend: it leaves out the other
-// routes that share the backend. Config makes the same backends for the returned table as for the
-// argument.
-func OneRouteOfEachBackend(table routes.Table) routes.Table {
-	seen := map[string]struct{}{}
-	var key []byte
-	return table.Without(func(r *routes.Route) bool {
-		key = appendBackendKey(key[:0], r)
-		if _, ok := seen[string(key)]; ok {
-			return true
-		}
-		seen[string(key)] = struct{}{}
-		return false
-	})
-}
-
 // Upstream describes the servers of one service port. Either the field Servers is set, or the
 // fields NodePort and Nodes are.
 type Upstream struct {
@@ -278,14 +262,20 @@ type Node struct {
 // If no service of a route has servers, HAProxy answers 503. To check the settings of the Edge,
 // call [Edge.Validate] and [haproxycfg.Config.Validate].
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
-	declared := table.Routes()
+	return e.ConfigOf(GroupRoutes(table), upstreams)
+}
+
+// ConfigOf returns the same as Config. A caller that needs the groups of the table too calls
+// ConfigOf, so that nobody computes them twice.
+func (e Edge) ConfigOf(groups Groups, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
+	declared := groups.table.Routes()
 	backends := min(len(declared), len(upstreams)) + 8 // usually; routes with limits or weights need more
 	b := builder{
 		edge:     &e,
 		services: make(map[routes.Ref]*service, len(upstreams)),
 		hosts:    make([]haproxycfg.MapEntry, 0, len(declared)),
 		prefix:   make([]haproxycfg.MapEntry, 0, len(declared)),
-		backends: make(map[string]string, backends),
+		groups:   make([]backendOf, groups.Len()),
 		rendered: make([]haproxycfg.Backend, 0, backends),
 		nodes:    make(map[string]nodesOf),
 		taken:    make(map[serverKey]struct{}),
@@ -293,7 +283,7 @@ func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Conf
 	b.addUpstreams(upstreams)
 	b.findFamilies(declared)
 	for i := range declared {
-		b.addRoute(&declared[i])
+		b.addRoute(&declared[i], &b.groups[groups.of[i]], groups.mapKeys[i])
 	}
 	config := b.config()
 	return config, b.problems

@@ -80,11 +80,10 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 		}
 	}
 	key := fmt.Sprintf("part %s", appendFamilyKey(nil, &part))
-	if name, ok := b.backends[key]; ok {
+	if name, ok := b.partNames[key]; ok {
 		return name, b.partServers[name]
 	}
 	name = b.distinctName(b.edge.backendName(&part, key), key)
-	b.backends[key] = name
 	services := make([]*service, len(part.Backends))
 	for i, rb := range part.Backends {
 		services[i] = b.services[rb.Ref]
@@ -96,9 +95,10 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	if last.Limits != (haproxycfg.Limits{}) {
 		last.LimitsOf = main
 	}
-	if b.partServers == nil {
-		b.partServers = map[string]int{}
+	if b.partNames == nil {
+		b.partNames, b.partServers = map[string]string{}, map[string]int{}
 	}
+	b.partNames[key] = name
 	for i := range last.Servers {
 		if last.Servers[i].Weight != haproxycfg.NoTraffic {
 			servers++

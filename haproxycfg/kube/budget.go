@@ -10,7 +10,6 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/edge"
-	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
 // Budget is the number of checks a second that all terminators make. For comparison, Budget also
@@ -65,10 +64,10 @@ func (b Budget) String() string {
 // service uses all usable nodes), without track (HAProxy checks every server instead of every
 // node), and without both. A variant may have millions of servers, so budget builds it with one
 // stand-in node per cluster, and multiplies the checks by the number of nodes.
-func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
+func (b Builder) budget(config *haproxycfg.Config, groups edge.Groups, upstreams []edge.Upstream, clusters []ClusterReport) Budget {
 	var m multiples
-	m.count(upstreams, report)
-	other, _ := b.Edge.Config(edge.OneRouteOfEachBackend(table), m.upstreams)
+	m.count(upstreams, clusters)
+	other, _ := b.Edge.Config(groups.FirstRoutes(), m.upstreams)
 
 	terminators := max(1, b.Terminators)
 	checks := func(n haproxycfg.CheckBudget) Checks {
@@ -116,11 +115,11 @@ type multiples struct {
 	subsets   map[netip.AddrPort]int // the number of nodes of a service, by the address of its server
 }
 
-func (m *multiples) count(upstreams []edge.Upstream, report *Report) {
-	index := make(map[string]int, len(report.Clusters))
-	nodes := make([]edge.Node, len(report.Clusters))
-	m.nodes = make(map[netip.Addr]int, len(report.Clusters))
-	for i, c := range report.Clusters {
+func (m *multiples) count(upstreams []edge.Upstream, clusters []ClusterReport) {
+	index := make(map[string]int, len(clusters))
+	nodes := make([]edge.Node, len(clusters))
+	m.nodes = make(map[netip.Addr]int, len(clusters))
+	for i, c := range clusters {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		index[c.Name], nodes[i] = i, edge.Node{Name: c.Name, Addr: a}
 		m.nodes[a] = c.Eligible + c.Avoid

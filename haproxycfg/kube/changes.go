@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -176,11 +177,29 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 // and now belongs to another service port. last is the report on the servers in force. For a server
 // of a cluster without objects, the function returns false.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
-	type address struct {
-		addr netip.Addr
-		port uint16
+	wrong := sync.OnceValue(func() map[nodePort]bool { return misdirected(last, clusters) }) // few changes remove a server
+	return func(server string) bool {
+		server, _, _ = strings.Cut(server, "-") // remove the port of the agent
+		i := strings.LastIndexByte(server, ':')
+		if i < 0 || len(wrong()) == 0 {
+			return false
+		}
+		addr, err := netip.ParseAddr(server[:i])
+		port, err2 := strconv.ParseUint(server[i+1:], 10, 16)
+		return err == nil && err2 == nil && wrong()[nodePort{addr, uint16(port)}]
 	}
-	wrong := map[address]bool{}
+}
+
+// nodePort is a node port at one node.
+type nodePort struct {
+	addr netip.Addr
+	port uint16
+}
+
+// misdirected returns those addresses of servers in the report "last" that now lead to a wrong
+// service.
+func misdirected(last Report, clusters []Cluster) map[nodePort]bool {
+	wrong := map[nodePort]bool{}
 	nodes := last.nodes()
 	for _, c := range clusters {
 		owners := nodePorts(c.Objects.Services)
@@ -190,21 +209,12 @@ func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 			}
 			for _, name := range s.Nodes {
 				if n, ok := nodes[nodeKey{c.Name, name}]; ok {
-					wrong[address{n.Addr, s.NodePort}] = true
+					wrong[nodePort{n.Addr, s.NodePort}] = true
 				}
 			}
 		}
 	}
-	return func(server string) bool {
-		server, _, _ = strings.Cut(server, "-") // remove the port of the agent
-		i := strings.LastIndexByte(server, ':')
-		if len(wrong) == 0 || i < 0 {
-			return false
-		}
-		addr, err := netip.ParseAddr(server[:i])
-		port, err2 := strconv.ParseUint(server[i+1:], 10, 16)
-		return err == nil && err2 == nil && wrong[address{addr, uint16(port)}]
-	}
+	return wrong
 }
 
 // portOwners contains, for each node port of a cluster, the service ports that get the connections

@@ -131,7 +131,7 @@ func newAccount() account { return account{backends: map[string]bool{}, agents: 
 // Such a route can exceed a limit because its services have a new agent port. Then admit sets
 // AgentPort to 0 in the upstreams of the route, and returns a problem, so that HAProxy serves the
 // route without agent checks.
-func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
+func (b *Builder) admit(groups edge.Groups, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
 		files: map[string]*account{}, total: newAccount(), refused: map[routes.Ref]bool{},
@@ -144,10 +144,10 @@ func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.T
 	if g := b.Edge.Global; g.Descriptors > 0 && g.MaxConn == 0 {
 		l.descriptors = max(1, int(float64(g.Descriptors)*(1-connectionShare))-b.fixedDescriptors(upstreams))
 	}
-	if l.fits(table) {
-		return table, nil
+	if l.fits(groups) {
+		return groups.Table(), nil
 	}
-	table, problems := l.choose(table)
+	table, problems := l.choose(groups.Table())
 	for i := range upstreams {
 		if l.refused[upstreams[i].Ref] {
 			upstreams[i].AgentPort = 0
@@ -173,22 +173,32 @@ func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 // fits reports whether all routes of the table fit into the limits. It counts the servers of each
 // route separately. Routes that share a backend need fewer servers than that, so fits may return
 // false although the routes fit.
-func (l *limiter) fits(table routes.Table) bool {
-	files := map[string]*cost{}
-	var total cost
-	for _, r := range table.Routes() {
-		c := l.cost(&r)
+func (l *limiter) fits(groups edge.Groups) bool {
+	costs := make([]cost, groups.Len())
+	for i := range costs {
+		r := groups.First(i)
+		costs[i] = l.cost(r)
 		for _, b := range r.Backends {
 			if l.services[b.Ref].agent {
-				c.agentPorts++
+				costs[i].agentPorts++
 			}
 		}
-		f := files[r.Position.File]
-		if f == nil {
-			f = new(cost)
-			files[r.Position.File] = f
+	}
+	files := map[string]*cost{}
+	var total cost
+	var file string
+	var ofFile *cost // of the file
+	declared := groups.Table().Routes()
+	for i := range declared {
+		if name := declared[i].Position.File; ofFile == nil || name != file {
+			file, ofFile = name, files[name]
+			if ofFile == nil {
+				ofFile = new(cost)
+				files[name] = ofFile
+			}
 		}
-		f.add(c)
+		c := costs[groups.Of(i)]
+		ofFile.add(c)
 		total.add(c)
 	}
 	for _, f := range files {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/certs"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 )
@@ -179,9 +180,16 @@ func (r *Report) AddHeld(held Held, text string) {
 
 // addWeightless reports routes whose weights are all 0. Build still serves such routes, because
 // somebody may use the weight 0 to take a service out of use.
-func (r *Report) addWeightless(table routes.Table) {
-	for _, route := range table.Routes() {
-		if !slices.ContainsFunc(route.Backends, func(b routes.Backend) bool { return b.Weight > 0 }) {
+func (r *Report) addWeightless(groups edge.Groups) {
+	weightless := make([]bool, groups.Len())
+	for i := range weightless {
+		weightless[i] = !slices.ContainsFunc(groups.First(i).Backends, func(b routes.Backend) bool { return b.Weight > 0 })
+	}
+	if !slices.Contains(weightless, true) {
+		return
+	}
+	for i, route := range groups.Table().Routes() {
+		if weightless[groups.Of(i)] {
 			r.add(Problem{
 				File: route.Position.File, Line: route.Position.Line, Field: "backends", Warning: true,
 				Message: route.Host + route.Path + " answers 503: all its weights are 0",
