@@ -78,7 +78,7 @@ const echProgram = program + " ech-config"
 // ECHConfigList for the parameter "ech" of an HTTPS record (RFC 9848).
 func runECHConfig(_ context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(echProgram)
-	out := fs.String("out", "", "`directory` of -ech-keys, for the file of the new key")
+	out := fs.String("out", "", cli.Meaning("out", "the file of the new key; use the directory of -ech-keys"))
 	publicName := fs.String("public-name", "", "`name` that clients show to everybody in place of the real host; needs a server with a certificate")
 	maxName := fs.Int("max-name-length", 64, "`length` to which clients pad shorter host names, 0 to 255: that of the longest host")
 	if code, done := inv.Parse(fs); done {
