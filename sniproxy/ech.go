@@ -30,11 +30,13 @@ const (
 // String returns the result in lower case, the form for metrics.
 func (r ECHResult) String() string { return word(r, "none", "accepted", "grease", "failed") }
 
-// echState is the state of a connection whose encrypted hello the Server has decrypted.
+// echState is the state of a connection whose encrypted hello the Server has decrypted. It drops the
+// hello as soon as it can, because the connection may stay open for long.
 type echState struct {
-	opened   *ech.Opened
-	records  []byte // the inner hello in TLS records
-	outerLen int    // the length of the outer hello with the headers of its records
+	opened   *ech.Opened // nil if the backend has answered, and the client sends no second hello
+	records  []byte      // the inner hello in TLS records; nil if the backend has answered
+	outerLen int         // the length of the outer hello with the headers of its records
+	innerLen int         // the length of the inner hello with the headers of its records
 	// failure is set if the second hello of the client, after a HelloRetryRequest, is wrong.
 	failure atomic.Pointer[ech.Error]
 }
@@ -69,11 +71,8 @@ func (s *session) openHello(r peek.Result, err error, data []byte) (peek.Result,
 		return r, fmt.Errorf("%w: bytes after an encrypted ClientHello in its record", peek.ErrMalformed)
 	}
 	s.echResult = ECHAccepted
-	s.ensureRare().ech = &echState{
-		opened:   opened,
-		records:  appendRecords(nil, opened.Message, data[1:3]),
-		outerLen: r.Hello.Len,
-	}
+	records := appendRecords(nil, opened.Message, data[1:3])
+	s.ensureRare().ech = &echState{opened: opened, records: records, outerLen: r.Hello.Len, innerLen: len(records)}
 	inner := peek.Result{Protocol: peek.TLS, Hello: opened.Hello, RawName: opened.Hello.ServerName}
 	inner.Hello.ECH, inner.Hello.Len = true, r.Hello.Len
 	if inner.RawName == "" {

@@ -46,6 +46,12 @@ func (s *session) dialECH(proxyHeader []byte) func(context.Context) (net.Conn, e
 			c.Close()
 			return nil, err
 		}
+		s.mu.Lock()
+		e.records = nil
+		if answer == helloOther {
+			e.opened = nil
+		}
+		s.mu.Unlock()
 		if answer == helloOther {
 			return c, nil
 		}
@@ -58,7 +64,7 @@ func (s *Server) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error
 	if s.DialContext != nil {
 		return s.DialContext(ctx, "tcp", addr.String())
 	}
-	d := net.Dialer{KeepAlive: -1} // package relay sets KeepAlive
+	d := net.Dialer{KeepAlive: s.KeepAlive} // package relay does not set it for an echConn
 	return d.DialContext(ctx, "tcp", addr.String())
 }
 
@@ -258,7 +264,7 @@ func (c *echConn) secondHello() error {
 		c.fail(&ech.Error{Alert: alertDecodeError, What: "second hello: bytes after it in its record"})
 		return nil
 	}
-	c.passing = true
+	c.passing, c.state.opened = true, nil
 	c.held = append(appendRecords(nil, message, c.held[1:3]), c.held[r.Hello.Len:]...)
 	return c.release()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -13,7 +14,9 @@ import (
 
 	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/ech"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/relay"
 )
 
 // scriptConn is the connection to a backend that sends fixed bytes, in pieces.
@@ -210,4 +213,58 @@ func TestSecondHelloToClosedBackend(t *testing.T) {
 	require.Nil(t, conn.state.failure.Load())
 	_, err = conn.Read(make([]byte, 50))
 	require.True(t, errors.Is(err, net.ErrClosed))
+}
+
+// When the backend has answered, the session keeps no copy of the hello, and sends it to no other
+// backend.
+func TestECHStateIsReleased(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer []byte
+		retry  bool
+	}{"alert": {[]byte{21, 3, 3, 0, 2, 2, 40}, false}, "HelloRetryRequest": {helloRetryRequest(), true}} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer l.Close()
+			served := make(chan error, 1)
+			go func() {
+				c, err := l.Accept()
+				if err == nil {
+					defer c.Close()
+					_, err = c.Write(tt.answer)
+				}
+				served <- err
+			}()
+			client := newECHClient(t)
+			addr := l.Addr().(*net.TCPAddr).AddrPort()
+			srv := &Server{
+				Lookup:         &askedFor{},
+				ECHKeys:        func() *ech.Keys { return client.keys },
+				NoName:         hostlookup.Endpoint{Addr: "10.0.0.1:1"},
+				AllowEndpoints: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
+			}
+			require.NoError(t, srv.init())
+			n := srv.accept(&listener{srv: srv, port: 443}, stillConn{}).(*session)
+			step := n.Hello(hellotest.Records(client.first), nil)
+			require.Equal(t, relay.Connect, step.Action)
+			require.NotNil(t, step.Dial)
+			n.upstream = addr
+			n.rare.untried = []netip.AddrPort{addr}
+			require.NotNil(t, n.rare.ech.records)
+
+			n.mu.Lock()
+			dial := n.dialECH(nil)
+			n.mu.Unlock()
+			c, err := dial(t.Context())
+			require.NoError(t, err)
+			defer c.Close()
+			require.NoError(t, <-served)
+			_, isRetry := c.(*echConn)
+			require.Equal(t, tt.retry, isRetry)
+			require.Nil(t, n.rare.ech.records)
+			require.Equal(t, tt.retry, n.rare.ech.opened != nil)
+			require.Equal(t, relay.Answer, n.DialFailed(errors.New("reset")).Action)
+			n.Done(relay.Result{Phase: relay.PhaseDial})
+		})
+	}
 }

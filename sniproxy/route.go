@@ -176,21 +176,22 @@ const (
 	firstDescriptorWait = 20 * time.Millisecond
 )
 
-// DialFailed implements relay.Session. The upstream has received no byte, or at most an inner hello
-// that it has not answered. So DialFailed can try the next address of the endpoint.
+// DialFailed implements relay.Session. If the upstream has received no byte, or an inner hello that it
+// has not answered, DialFailed can try the next address of the endpoint.
 func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addDialTime()
-	inTime := s.dialTime < s.srv.dialTimeout()
+	e := s.echState()
+	mayRetry := s.dialTime < s.srv.dialTimeout() && (e == nil || e.records != nil)
 	if isResourceExhausted(err) {
 		s.srv.makeRoom()
-		if s.descriptorWaits < maxDescriptorWaits && inTime {
+		if s.descriptorWaits < maxDescriptorWaits && mayRetry {
 			s.descriptorWaits++
 			time.AfterFunc(firstDescriptorWait<<(2*s.descriptorWaits), s.retryConnect)
 			return relay.Step{Action: relay.Wait}
 		}
-	} else if s.rare != nil && len(s.rare.untried) > 0 && inTime {
+	} else if s.rare != nil && len(s.rare.untried) > 0 && mayRetry {
 		s.upstream, s.rare.untried = s.rare.untried[0], s.rare.untried[1:]
 		return s.connect()
 	}

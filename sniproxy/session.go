@@ -318,7 +318,7 @@ func (s *session) Done(r relay.Result) {
 			s.err = ErrEvictedIdle
 		}
 		if e := s.echState(); e != nil {
-			r.ToBackend += int64(len(e.records))
+			r.ToBackend += int64(e.innerLen)
 			if failure := e.failure.Load(); failure != nil {
 				s.err, s.answer, s.echResult = failure, uint16(failure.Alert), ECHFailed
 			}
