@@ -260,6 +260,9 @@ func (t benchTimes) report(b *testing.B) {
 	b.ReportMetric(ms(t[len(t)/2]), "p50-ms")
 	b.ReportMetric(ms(t[(len(t)*99+99)/100-1]), "p99-ms")
 	b.ReportMetric(ms(t[len(t)-1]), "max-ms")
+	const goal = 150 * time.Millisecond // the p99 of a change over the socket should be below it
+	at, _ := slices.BinarySearch(t, goal+1)
+	b.ReportMetric(float64(len(t)-at), "over-150ms")
 }
 
 // BenchmarkTimeToEffect measures the time from an event to its effect. The event is a rename that
