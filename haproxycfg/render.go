@@ -89,10 +89,14 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 }
 
 // skeletonHash returns a hash of haproxy.cfg without servers, certificates, values of variables, and
-// addable backends. If a new configuration has the same hash, a program can apply it without a
-// reload, except for some options of servers, and for an addable backend with settings that no other
-// backend has. The file name of a Stable map contains this hash. So the map names only backends that
-// the running HAProxy has, or that a program adds to it.
+// addable backends (backends that HAProxy can add at run time). If a new configuration has the same
+// hash, a program can usually apply it without a reload. Two changes still need a reload:
+//
+//   - a change of some options of servers;
+//   - an addable backend with settings that no other backend has.
+//
+// The file name of a Stable map contains this hash. So each backend that the map names is either in
+// the configuration of the running HAProxy, or a program adds it at run time.
 //
 // The argument "skeleton" is the result of the method "skeleton".
 func (c *Config) skeletonHash(paths renderedPaths, skeleton renderedSections) [sha256.Size]byte {
@@ -124,7 +128,7 @@ func (c *Config) renderSections() renderedSections {
 	return renderedSections{t[len(notice):], c.backendSettings()}
 }
 
-// skeleton returns the sections of the backends that are not addable, without their servers.
+// skeleton returns the sections of the backends that HAProxy cannot add at run time, without servers.
 func (c *Config) skeleton() renderedSections {
 	s := *c
 	addable := c.addable()

@@ -7,10 +7,12 @@ import (
 )
 
 // Renderer validates and renders configurations one after the other. Its results are the same as
-// those of [Config.Valid] and [Valid.Render]. A Renderer does not render the servers of a backend
-// again that are the same as in the last configuration. If no backend has changed, it validates and
-// renders no backend again. With 10,000 routes to 20,000 servers, this saves about 7 ms of the 50 ms
-// of processor time from a changed file of routes to HAProxy (BenchmarkStagesOfAChange in package
+// those of [Config.Valid] and [Valid.Render]. If the servers of a backend have not changed since the
+// last configuration, a Renderer does not render these servers again. If no backend has changed, it
+// validates and renders no backend again.
+//
+// With 10,000 routes to 20,000 servers, a Renderer saves about 7 ms of processor time for each change
+// of a file of routes. Without such savings, a change needs 50 ms (BenchmarkStagesOfAChange in package
 // controller).
 //
 // A Renderer remembers one configuration, in copies: the caller may change a Config after its
@@ -46,15 +48,15 @@ func (r *Renderer) Valid(c *Config) (Valid, error) {
 	return Valid{c, r.last}, nil
 }
 
-// same reports whether c has the same backends in the same order, and nothing else that changes
-// their rendering.
+// same reports whether the backends of c have the same rendering as those of r: c has the same
+// backends in the same order, and all other settings that affect their rendering are the same too.
 func (r *renderedBackends) same(c *Config) bool {
 	return slices.EqualFunc(r.backends, c.Backends, func(a, b Backend) bool { return a.sameSettings(&b) && slices.Equal(a.Servers, b.Servers) }) &&
 		r.routed == c.routed() && reflect.DeepEqual(r.global, c.Global)
 }
 
-// next renders the backends of a valid configuration. r contains the backends of the configuration
-// before it; nil means none.
+// next renders the backends of a valid configuration c. r contains the backends of the last
+// configuration. If there was none, r is nil.
 func (r *renderedBackends) next(c *Config) *renderedBackends {
 	n := &renderedBackends{
 		global: c.Global, routed: c.routed(), backends: slices.Clone(c.Backends),

@@ -119,7 +119,8 @@ func (r *trials) tick(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// waited returns the time since which this process sees the running trial of another Controller.
+// waited returns for how long this process has seen the running trial of another Controller. It
+// returns 0 if no trial runs, or if the trial is one of this Controller.
 func (r *trials) waited(running *fleet.Trial, now time.Time) time.Duration {
 	if running == nil || running.Terminator == r.c.Canary.Name {
 		r.seen = nil
@@ -131,8 +132,9 @@ func (r *trials) waited(running *fleet.Trial, now time.Time) time.Duration {
 	return now.Sub(r.seenSince)
 }
 
-// sample reads the counters while this Controller serves approved routes. An error only means that
-// the next trial is compared with fewer responses.
+// sample reads HAProxy's counters of responses while this Controller serves approved routes. The next
+// trial is compared with these responses. If the counters cannot be read, sample ignores the error,
+// and the comparison has fewer responses.
 func (r *trials) sample(ctx context.Context, now time.Time) {
 	if r.c.Canary.Counters == nil || now.Sub(r.sampled) < r.c.Canary.interval() {
 		return
@@ -175,8 +177,9 @@ func (r *trials) approve(ctx context.Context, s snapshot, now time.Time) error {
 	return nil
 }
 
-// begin begins a trial of the declared routes. If the declarations have changed during a trial on
-// this Controller, the new trial is compared with the time before the first one.
+// begin begins a trial of the declared routes. The trial is compared with the time before it. If the
+// trial replaces a running trial on this Controller, because the declarations have changed, it is
+// compared with the time before the replaced trial.
 func (r *trials) begin(ctx context.Context, s snapshot, now time.Time) error {
 	t := fleet.Trial{Declarations: s.id, Terminator: r.c.Canary.Name, Since: now.UTC().Truncate(time.Millisecond)}
 	next := &observation{trial: &t}
@@ -210,8 +213,8 @@ func (r *trials) probe(ctx context.Context) map[string]error {
 	return r.c.Canary.Probe(ctx)
 }
 
-// observe makes a round of the running trial of this Controller, and ends the trial if the round
-// decides it.
+// observe makes a round of the running trial of this Controller: it reads the counters and runs the
+// probes. If the results suffice to approve or withdraw the routes, observe ends the trial.
 func (r *trials) observe(ctx context.Context, s snapshot, now time.Time) error {
 	t := s.state.Canary.Running()
 	if r.now == nil || !r.now.trial.Is(t) {
@@ -268,8 +271,9 @@ func (r *trials) counters(ctx context.Context) (canary.Counts, error) {
 	return r.c.Canary.Counters(ctx)
 }
 
-// nextFailures returns the probes that fail now, sorted. The argument "last" contains the probes that
-// failed in the last round. The probes in the argument "before" do not count.
+// nextFailures returns the probes that fail now, sorted, with the number of rounds for which they have
+// failed. The argument "last" is the result of the last round, and "failed" has the errors of this
+// round. nextFailures leaves out the probes in "before", which failed before the trial.
 func nextFailures(last []canary.Failure, failed map[string]error, before []string) (now []canary.Failure) {
 	for probe, err := range failed {
 		if slices.Contains(before, probe) {

@@ -339,10 +339,11 @@ func (s section) lines() sectionLines {
 }
 
 // texts remembers what Dir has read from the last two texts of haproxy.cfg. Most changes of routes
-// change only maps, so that the text before the change, the text after it and the remembered text
-// are the same. With 10,000 routes to 20,000 servers, this saves about 9 ms of the 50 ms of
-// processor time from a changed file of routes to HAProxy (BenchmarkStagesOfAChange in package
-// controller). The zero texts is empty. Several goroutines may use texts.
+// change only maps, so haproxy.cfg stays the same, and Dir need not read it again. With 10,000 routes
+// to 20,000 servers, this saves about 9 ms of processor time for each change of a file of routes.
+// Without such savings, a change needs 50 ms (BenchmarkStagesOfAChange in package controller).
+//
+// The zero texts is empty. Several goroutines may use texts.
 type texts struct {
 	mu   sync.Mutex
 	last []*parsedText // at most 2, the last one that somebody used comes first

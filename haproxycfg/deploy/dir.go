@@ -128,8 +128,9 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces haproxy.cfg.
 //     Each file is synced and renamed.
 //  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads again,
-//     and returns the error. Without a last good configuration, or if no HAProxy runs and Check has
-//     accepted the files, the new configuration stays, and the next Apply reloads again.
+//     and returns the error. In two cases, the new configuration stays instead, and the next Apply
+//     reloads again: there is no last good configuration, or Check has accepted the files and no
+//     HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
 // The result "changed" is true if Apply has changed the configuration in the directory. It is false
@@ -137,11 +138,14 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //
 // If ctx ends during the reload, the new configuration stays, and the next Apply reloads again.
 //
-// If only entries of maps differ, and HAProxy can change all of them at run time, Apply calls
-// ReplaceMaps for Stable maps (see [haproxycfg.Map]) and SetMap for Runtime maps. Then it replaces
-// the files of the maps, and calls CompareMaps. It reloads HAProxy only if one of these functions
-// fails. It calls Check after that, because a check of a large configuration takes seconds. If
-// Check fails, or if a file cannot be replaced, Apply puts the old maps back and reloads HAProxy.
+// If only entries of maps differ, and HAProxy can change all of them at run time, the steps are:
+//
+//  1. Apply calls ReplaceMaps for Stable maps (see [haproxycfg.Map]) and SetMap for Runtime maps.
+//  2. It replaces the files of the maps.
+//  3. It calls CompareMaps. If CompareMaps, ReplaceMaps or SetMap fails, Apply reloads HAProxy.
+//  4. It calls Check. Check is last here, because it takes seconds for a large configuration.
+//
+// If a file cannot be replaced, or if Check fails, Apply puts the old maps back and reloads HAProxy.
 //
 // With a Runtime, Apply changes servers and certificates without a reload where that is possible.
 // [Plan.Effect] says what Apply has done.

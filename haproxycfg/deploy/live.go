@@ -63,9 +63,9 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
-// backendChanges are the backends that a change adds and deletes at run time. The keys are the names
-// of the backends. The values are the names of the sections "defaults" with their settings, which
-// HAProxy has loaded.
+// backendChanges are the backends that a change adds and deletes at run time. A key is the name of a
+// backend. The value is the name of a section "defaults" with the settings of this backend. HAProxy
+// has loaded this section.
 type backendChanges struct{ added, gone map[string]string }
 
 // otherChange describes a difference between two configurations that HAProxy can follow only with a
@@ -128,9 +128,11 @@ var settingsHead = regexp.MustCompile(`^defaults .*settings-[0-9a-f]{10}$`)
 
 func isSettings(head string) bool { return settingsHead.MatchString(head) }
 
-// settingsByLines returns the names of the sections "defaults" with the settings of backends. The
-// keys are the lines of a backend with these settings, as joinedLines returns them. A section for a
-// backend repeats the lines of the other section "defaults", and then has the lines of the backend.
+// settingsByLines returns the names of the sections "defaults" with the settings of backends. A key is
+// the lines of a backend with these settings, as joinedLines returns them.
+//
+// A configuration also has a common section "defaults". Each section with the settings of backends
+// begins with the lines of the common section, and then has the lines of the key.
 func settingsByLines(sections map[string]section) map[string]string {
 	common := ""
 	for head, s := range sections {

@@ -26,19 +26,33 @@ import (
 // servers to backends without a server in service, changes the maps, makes all other changes of
 // servers, and deletes backends. It reloads HAProxy if
 //
-//   - something other than a server, a certificate, the value of a variable, an entry of a map that
-//     Dir can change at run time, or a backend has changed;
-//   - a backend cannot change at run time: before 3.4; if it has a stick table; if a rule of the
-//     configuration names it, instead of an entry of a map; if servers of other backends track its
-//     servers; or if no backend in force has the settings of a new backend;
-//   - a certificate cannot change at run time: the fingerprint of a removed certificate is unknown;
-//     a new certificate is larger than runtimeapi.MaxCertificate; or for some name, HAProxy would
-//     not choose the first certificate in the list that covers the name;
-//   - a server cannot change at run time: before 3.0, a backend needs more slots, or the options in
-//     a server line have changed; a new server tracks a new server; the backend chooses servers by
-//     a hash;
+//   - a command has failed;
 //   - the options have changed in the lines of more than MaxReplaced servers;
-//   - a command has failed.
+//   - something has changed that a Runtime never changes, such as a time-out;
+//   - an entry has changed in a map that Dir cannot change at run time;
+//   - a backend, a certificate or a server has changed that HAProxy cannot change at run time.
+//
+// HAProxy cannot add or delete a backend at run time if
+//
+//   - HAProxy is older than 3.4;
+//   - the backend has a stick table;
+//   - a rule of the configuration, and not an entry of a map, names the backend;
+//   - servers of other backends track its servers;
+//   - the backend is new, and no backend in force has the same settings.
+//
+// HAProxy cannot change a certificate at run time if
+//
+//   - the certificate is gone, and its fingerprint is unknown;
+//   - the certificate is new or renewed, and larger than runtimeapi.MaxCertificate;
+//   - after the change, the certificate that HAProxy chooses for some name would not be the first one
+//     in the list that covers this name.
+//
+// HAProxy cannot change a server at run time if
+//
+//   - HAProxy is older than 3.0, and the backend needs more slots, or the options in the line of the
+//     server have changed;
+//   - the server is new, and tracks a new server;
+//   - the backend chooses servers by a hash.
 //
 // Each Apply compares the servers of the running HAProxy with the files, and corrects them. So it
 // completes an interrupted Apply, and corrects servers that somebody has added or deleted by hand.
@@ -76,8 +90,8 @@ type Runtime struct {
 	// same server, Apply only ends its maintenance. mu of the Dir guards busy.
 	busy map[string]string
 	// leftover contains the removed backends that HAProxy still has, because requests still use them.
-	// The values are the names of the sections "defaults" with their settings. Each Apply tries to
-	// delete them. mu of the Dir guards leftover.
+	// Each Apply tries to delete these backends. A key is the name of a backend, and the value is the
+	// name of the section "defaults" with its settings. mu of the Dir guards leftover.
 	leftover map[string]string
 }
 
@@ -211,8 +225,9 @@ func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	return change
 }
 
-// goneAndTracked returns a reason for a reload if servers of other backends track the servers of a
-// backend that is gone, and "" otherwise. before contains the old servers.
+// goneAndTracked returns a reason for a reload if servers of other backends tracked the servers of a
+// removed backend. Otherwise it returns "". The argument "before" contains the backends before the
+// change.
 func goneAndTracked(before []runtimeapi.Backend, backends backendChanges) string {
 	for _, b := range before {
 		if _, gone := backends.gone[b.Name]; gone && b.Tracked {

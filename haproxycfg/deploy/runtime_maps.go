@@ -42,8 +42,9 @@ func (p *Plan) onlyMaps() bool {
 	return p.dir.onlyMaps(p.after.files, same)
 }
 
-// applyMaps changes the maps that are not in the directory yet, in the running HAProxy and in their
-// files. Then it lets HAProxy check the files, if entries of stable maps have changed.
+// applyMaps changes the maps whose files in the directory differ from t: in the running HAProxy, and
+// in the directory. same[i] is true if the directory already contains t.files[i]. If entries of stable
+// maps have changed, applyMaps then lets HAProxy check the files.
 func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed bool, err error) {
 	var files []haproxycfg.RenderedFile
 	stable := false
@@ -70,14 +71,15 @@ func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed boo
 // If HAProxy refuses the change, changeMaps reloads HAProxy. While the entries in HAProxy may differ
 // from the files, pendingFile exists, so that the next Apply reloads HAProxy.
 //
-// changeMaps writes the new files before it sends the entries, so that a full disk changes nothing.
-// But it syncs and renames them afterwards. On a disk that other programs used too, each sync took
-// 8 ms (p50) to 40 ms (p99), and two maps need six. A loss of power ends HAProxy too, and HAProxy
-// starts again with the old or the new files.
+// changeMaps writes temporary files before it sends the entries to HAProxy, so that a full disk changes
+// nothing. It syncs and renames the files only after HAProxy has the entries, because a sync is slow:
+// on a disk that other programs used too, a sync took 8 ms (p50) to 40 ms (p99), and two maps need six
+// syncs. If the power fails before the syncs, HAProxy ends too, and starts again with the old or the
+// new files.
 //
-// After that, changeMaps compares all entries of stable maps with HAProxy, and calls "check". If a
+// At the end, changeMaps compares all entries of stable maps with HAProxy, and calls "check". If a
 // file cannot be replaced, if check returns an error, or if HAProxy refuses the reload, changeMaps
-// puts the old maps back and reloads HAProxy; "restored" is then true.
+// puts the old maps back and reloads HAProxy. The result "restored" is then true.
 func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, check func() error) (restored bool, err error) {
 	old, err := d.readReplaced(files, make([]bool, len(files)))
 	if err != nil {
@@ -150,9 +152,9 @@ func (d *Dir) stage(files []haproxycfg.RenderedFile) (staged []*atomicfile.Stage
 	return staged, nil
 }
 
-// commit replaces the files of maps by the results of the method "stage". Before that, it syncs the
-// directory with pendingFile. So after a loss of power, a directory with new maps has pendingFile
-// too.
+// commit replaces the files of maps by the temporary files that the method "stage" has written. Before
+// that, it syncs the directory, which contains pendingFile. So pendingFile is on the disk before any
+// new map, even if the power fails.
 func (d *Dir) commit(files []haproxycfg.RenderedFile, staged []*atomicfile.Staged) error {
 	if err := atomicfile.SyncDir(d.Path); err != nil {
 		return err

@@ -357,7 +357,8 @@ func (b *builder) config() *haproxycfg.Config {
 	// other maps.
 	var maps []haproxycfg.Map
 	if len(b.clients) > 0 {
-		// An entry belongs to a backend, so it can only change at run time if backends can.
+		// Each entry belongs to a backend. Before 3.4, HAProxy cannot add or delete a backend at run
+		// time, so these entries need not change at run time either.
 		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients, Stable: b.edge.Global.Version.AtLeast(3, 4)})
 	}
 	maps = append(maps,

@@ -220,9 +220,8 @@ type Node struct {
 //
 // If routes differ only in the weights of several services, each ratio of weights has a backend of
 // its own. The names of these backends end with "-1", "-2" and so on, except the first one. Config
-// adds spare backends without servers, so that a program can serve a new ratio without a reload with
-// every version of HAProxy.
-// The number of these backends, including the spare backends, is
+// adds spare backends without servers. With them, a program can serve a new ratio without a reload,
+// with every version of HAProxy. The number of backends, including the spare backends, is
 //
 //   - 4 for 1 or 2 ratios,
 //   - 8 for 3 or 4 ratios,
@@ -235,12 +234,13 @@ type Node struct {
 // scaled to an integer. If a service has weight 0, HAProxy checks its servers but sends them no
 // requests, and no agent can change that.
 //
-// The backend "nodes.CLUSTER" has one server for each node in use, which HAProxy checks. The
-// servers of services on the node track this server. If a service has an agent, HAProxy also checks
-// this agent for each server of the service.
+// The backend "nodes.CLUSTER" has one server for each node in use, and HAProxy checks this server.
+// The servers of services on the node track it. If a service has an agent, HAProxy also checks this
+// agent for each server of the service.
 //
-// If the route declares a check, its servers track no node. HAProxy then makes the declared check
-// of each server, and agent checks of the service's agent, or else of the node's agent.
+// If a route declares a check, its servers track no node. HAProxy then makes the declared check of
+// each server. It also checks the agent of the service or, if the service has none, the agent of the
+// node.
 //
 // A route whose Shift is true also has two backends for each cluster: one with the services of this
 // cluster, and one with all other services. In each of these backends, HAProxy repeats the declared
@@ -251,7 +251,7 @@ type Node struct {
 // If a preference names a region that Edge.Regions does not contain, Config reports the preference
 // and leaves it out.
 //
-// HAProxy counts the requests of all backends of a route together.
+// The limits of a route apply to all its backends together: HAProxy counts their requests together.
 //
 // Config reports and leaves out
 //

@@ -49,9 +49,11 @@ func (g Groups) FirstRoutes() routes.Table {
 
 // Grouper divides the routes of tables into groups, one table after the other. Its results are the
 // same as those of GroupRoutes. It computes the groups only of routes that have changed since the
-// last table: it recognises an unchanged route by the address of its Backends, which a
-// routes.Parser keeps. With 10,000 routes to 20,000 servers, this saves about 4 ms of the 50 ms of
-// processor time from a changed file of routes to HAProxy (BenchmarkStagesOfAChange in package
+// last table. It recognises an unchanged route by the address of the slice Backends, which is the
+// same if one routes.Parser parsed both tables.
+//
+// With 10,000 routes to 20,000 servers, a Grouper saves about 4 ms of processor time for each change
+// of a file of routes. Without such savings, a change needs 50 ms (BenchmarkStagesOfAChange in package
 // controller).
 //
 // A Grouper remembers one table. The zero Grouper is ready. Several goroutines may use a Grouper.
@@ -71,7 +73,8 @@ func (g *Grouper) Group(table routes.Table) Groups {
 	return g.last
 }
 
-// next returns the groups of another table, which usually has most routes of the table of g.
+// next returns the groups of the argument "table". It computes less for the routes that the table of
+// g contains too. These are usually most of the routes.
 func (g Groups) next(table routes.Table) Groups {
 	before, declared := g.table.Routes(), table.Routes()
 	if len(before) > 0 && len(before) == len(declared) && &before[0] == &declared[0] {
@@ -121,8 +124,9 @@ func (g Groups) next(table routes.Table) Groups {
 	return n
 }
 
-// sameBackend reports whether two routes have the same host, path and backend. It may return false
-// although they have: it compares the addresses of lists, and not their elements.
+// sameBackend reports whether two routes have the same host, path and backend. It compares only the
+// addresses of the lists Backends and Prefer. So it returns false for two lists with equal elements
+// at different addresses.
 func sameBackend(a, b *routes.Route) bool {
 	return len(a.Backends) == len(b.Backends) && len(a.Backends) > 0 && &a.Backends[0] == &b.Backends[0] &&
 		len(a.Prefer) == len(b.Prefer) && (len(a.Prefer) == 0 || &a.Prefer[0] == &b.Prefer[0]) &&

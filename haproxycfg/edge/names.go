@@ -244,7 +244,8 @@ func (f *family) assign() {
 	}
 }
 
-// nameOf returns the name of the backend of the route r. Call it once for each key of a backend.
+// nameOf returns the name of the backend of the route r. Call it only once for each backend: for one
+// of the routes that share the backend.
 func (b *builder) nameOf(r *routes.Route) string {
 	key := string(appendFamilyKey(nil, r))
 	name := b.edge.backendName(r, key)

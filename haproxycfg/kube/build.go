@@ -74,9 +74,9 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	return config, report
 }
 
-// BuildFirst is Build, but it leaves out Report.Budget, so that a configuration can be in force
-// before somebody counts its checks. The function "budget" counts them. Call it once, before you
-// change the Config.
+// BuildFirst is Build without Report.Budget, so that a configuration can be in force before somebody
+// counts its checks. The result "budget" is a function that counts the checks and returns the Budget.
+// Call budget once, before you change the Config.
 func (b Builder) BuildFirst(table routes.Table, clusters []Cluster, now time.Time) (config *haproxycfg.Config, report Report, budget func() Budget) {
 	report = Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	groups, declared := b.Groups.Group(table), table

@@ -413,8 +413,7 @@ func conflict(first, later *declaration) string {
 	return fmt.Sprintf("%s%s%s %s at %s, which stands; this one is left out", later.Host, later.Path, exact, what, at)
 }
 
-// equal reports whether two routes are equal in all fields except Position. The method "key"
-// returns the host, the path and Exact.
+// equal reports whether two routes are equal in all fields except Position.
 func (r *Route) equal(o Route) bool {
 	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol && r.Limits == o.Limits &&
 		r.Shift == o.Shift && SamePreferences(r.Prefer, o.Prefer) && (r.Check == o.Check || r.Check != nil && o.Check != nil && *r.Check == *o.Check)

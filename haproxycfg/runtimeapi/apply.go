@@ -50,9 +50,10 @@ const maxErrors = 10
 // servers. HAProxy refuses to delete a server that has connections, so Apply repeats the deletions
 // for at most Plan.Wait. No other process may change servers during Apply.
 //
-// If HAProxy refuses a command, Apply sends no further command for this server, or for this backend
-// and its servers, but continues with the others. The error contains an [*AnswerError] for each refused command, at most 10. Apply
-// stops if it cannot reach HAProxy, or if ctx ends.
+// If HAProxy refuses a command for a server, Apply sends no further command for this server. If
+// HAProxy refuses a command for a backend, Apply sends none for this backend and its servers. It
+// continues with all other servers and backends. The error contains an [*AnswerError] for each of the
+// first 10 refused commands. Apply stops if it cannot reach HAProxy, or if ctx ends.
 //
 // After an error, call [Socket.Actual] again, and then [Actual.Plan] with the result of [Unsettled]
 // as its first argument. If the plan adds or deletes backends, reload HAProxy instead.
@@ -154,9 +155,9 @@ func (a *applier) deleteBackends(ctx context.Context, groups [][]Command, end ti
 	}
 }
 
-// runUntil sends groups of commands; the commands of a group concern one server or one backend. It
-// repeats the deletion of a server or backend that is in use until the time "end". The result "busy"
-// contains the remaining commands of the servers and backends that are still in use then.
+// runUntil sends groups of commands. The commands of a group concern one server or one backend. If
+// HAProxy cannot delete a server or backend because it is still in use, runUntil tries again until
+// the time "end". The result "busy" contains the commands that remain at this time.
 func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		busy = nil
@@ -226,7 +227,7 @@ const stillConnected = "Server still has connections attached to it"
 // stillStreams is HAProxy's answer to the deletion of a backend that a request still uses.
 const stillStreams = "Backend still has attached streams on it"
 
-// lastLine returns the last line of an answer that is not empty, with its line end.
+// lastLine returns the last non-empty line of an answer, with its line end.
 func lastLine(answer string) string {
 	text := strings.TrimRight(answer, "\n")
 	return answer[strings.LastIndexByte(text, '\n')+1:]

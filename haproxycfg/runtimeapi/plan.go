@@ -72,10 +72,12 @@ type Plan struct {
 	// HAProxy can make without a reload.
 	Reload []Reason
 	// First is the number of commands at the beginning of Commands that prepare backends for
-	// requests. Some of them bring servers into service that other servers track. The others add
-	// backends, and fill backends that have no server in service. If a change of a map sends
-	// requests to such a backend, change the map after these commands and before the remaining
-	// commands. So a map also stops leading to a backend before the plan deletes this backend.
+	// requests. They add backends, and bring servers into service in backends that have none in
+	// service. They also bring servers into service that other servers track.
+	//
+	// If a map must change together with the servers, change it after the first First commands, and
+	// before the remaining commands. Then a map leads to a new backend only after this backend has
+	// servers, and no map leads to an old backend when a command deletes it.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
@@ -162,9 +164,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 //
 //   - Whether a fixed setting of a server has changed: a setting in Server.Add that HAProxy cannot
 //     change at run time. With nil, Plan assumes that no fixed setting has changed.
-//   - Who has taken a server out of service. If the server in before is in service, or if before is
-//     nil, a person or an agent has taken it out of service. The server then stays out of service
-//     unless Server.Force is true.
+//   - Who has taken a server out of service. If "before" says that the server should be in service,
+//     or if before is nil, Plan assumes that a person or an agent has taken it out of service. The
+//     server then stays out of service unless Server.Force is true.
 //
 // A server that is down stays down. An agent or a person may have changed a weight. So Plan changes
 // a weight only if the wanted weight differs from the weight in before. If before is nil, Plan
@@ -230,13 +232,13 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns the first argument for the next call of [Actual.Plan], after HAProxy carried
-// out only a part of a plan. Pass the arguments of the interrupted plan. The next plan completes
-// the servers that the interrupted plan changes. It assumes that the interrupted plan, and not a
-// person, caused their maintenance.
+// Unsettled returns the argument "before" for the next call of [Actual.Plan], if HAProxy carried out
+// only a part of the last plan. Pass the arguments with which Plan made the last plan. The next plan
+// completes the changes of servers. If such a server is in maintenance, the next plan assumes that
+// the last plan, and not a person, has begun the maintenance.
 //
-// If the interrupted plan adds or deletes backends, reload HAProxy instead: a backend may have no
-// servers yet, or may not be published.
+// If the last plan adds or deletes backends, reload HAProxy instead: a backend may have no servers
+// yet, or may not be published.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -283,8 +285,8 @@ func Unsettled(before, attempted []Backend) []Backend {
 
 // planner collects the commands of a plan in lists. HAProxy receives the lists in this order:
 //
-//   - "first" adds backends, and brings servers into service in backends without a server in
-//     service, and servers that other servers track.
+//   - "first" adds backends. It brings servers into service that other servers track, and the servers
+//     of backends that have no server in service.
 //   - "disable" ends the agent checks of the servers in "maint", because the answer to a check may
 //     end a maintenance.
 //   - "fill" brings all other servers into service.
