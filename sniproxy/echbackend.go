@@ -193,7 +193,8 @@ func (c *echConn) Write(b []byte) (int, error) {
 	}
 }
 
-// step handles a part of b, at least one byte unless b is empty, and returns the length of this part.
+// step sends, holds back or drops the first bytes of b, and returns their number. The number may be 0
+// in one call: when step learns that the backend sends no HelloRetryRequest.
 func (c *echConn) step(b []byte) (int, error) {
 	answer, failed := c.progress()
 	switch {
@@ -220,7 +221,8 @@ func (c *echConn) step(b []byte) (int, error) {
 	return len(b), c.secondHello()
 }
 
-// beginRecord handles the header of a record, which is in c.held.
+// beginRecord looks at the header of a record of the client, which is in c.held. If the second hello
+// begins, beginRecord leaves the header there. Otherwise it sends the header to the backend.
 func (c *echConn) beginRecord(answer serverAnswer) error {
 	switch kind := c.held[0]; {
 	case kind == recordHandshake && answer == helloRetry:
@@ -269,7 +271,7 @@ func (c *echConn) secondHello() error {
 	return c.release()
 }
 
-// fail ends the connection to the backend, and gives Read the alert for the client.
+// fail ends the connection to the backend. Read then returns the alert of err for the client.
 func (c *echConn) fail(err *ech.Error) {
 	c.state.failure.Store(err)
 	c.held = nil

@@ -176,8 +176,9 @@ const (
 	firstDescriptorWait = 20 * time.Millisecond
 )
 
-// DialFailed implements relay.Session. If the upstream has received no byte, or an inner hello that it
-// has not answered, DialFailed can try the next address of the endpoint.
+// DialFailed implements relay.Session. It can try the next address of the endpoint if the upstream
+// has received no byte. It can also do so if the upstream has received an inner hello, but has not
+// answered it.
 func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()

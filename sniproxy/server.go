@@ -102,9 +102,9 @@ type Server struct {
 	TrustedSources []netip.Prefix
 
 	// ECHKeys, if not nil, returns the keys for encrypted ClientHellos (ECH) of TLS clients; see
-	// "Encrypted ClientHello" in the package comment. The Server calls it for each TLS connection,
-	// so other keys count at once. It must not block, and may return nil for no keys. An example is
-	// the method Keys of a keyfiles.Dir.
+	// "Encrypted ClientHello" in the package comment. The Server calls ECHKeys for each TLS
+	// connection, so new keys are used from the next connection on. ECHKeys must not block. The
+	// result nil means no keys. The method Keys of a keyfiles.Dir is such a function.
 	ECHKeys func() *ech.Keys
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,

@@ -32,8 +32,8 @@ func peekAnswer(c *net.TCPConn) (serverAnswer, error) {
 	case n == 0:
 		return helloOther, nil
 	}
-	// If these are too few bytes, do not wait for more: an end of the stream would not wake this
-	// goroutine again, because the bytes before it stay in the socket. The result is then
-	// helloUnknown, and an echConn reads on.
+	// If n bytes are too few, the result is helloUnknown, and an echConn reads the rest. Do not wait
+	// for more bytes here: the n bytes stay in the socket, so this goroutine would never notice that
+	// the stream ends after them.
 	return answerOf(b[:n]), nil
 }

@@ -44,8 +44,8 @@ type suite struct {
 // Generate makes a new key for X25519, HKDF-SHA256, and AES-128-GCM or ChaCha20-Poly1305. RFC 9849
 // section 9 requires that servers support the first three. publicName is the name in the outer
 // hellos of clients. maxNameLength is the length of the longest name of a server; clients pad
-// shorter names to this length, so that an observer cannot tell the names apart. id is the config_id;
-// each key of a router needs another one.
+// shorter names to this length, so that an observer cannot tell the names apart. id is the
+// config_id. Each key of a router needs its own config_id.
 //
 // The error matches ErrKey if publicName is not a host name with a dot.
 func Generate(publicName string, id, maxNameLength uint8) (Key, error) {
@@ -98,8 +98,8 @@ func newKey(c Config, private *ecdh.PrivateKey) (Key, error) {
 
 // ParseKey parses a key file (RFC 9934): a block PRIVATE KEY with a key of PKCS #8 for X25519, P-256,
 // P-384 or P-521, and a block ECHCONFIG with an ECHConfigList, in any order. It returns a Key for
-// each ECHConfig with the public key of this private key, and ignores the others. If there is none,
-// the error matches ErrKey.
+// each ECHConfig with the public key of this private key, and ignores all other ECHConfigs. If it
+// finds no Key, the error matches ErrKey.
 func ParseKey(text []byte) ([]Key, error) {
 	var private *ecdh.PrivateKey
 	var configs []Config

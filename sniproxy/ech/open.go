@@ -46,8 +46,8 @@ func illegal(what string) error { return &Error{alertIllegalParameter, what} }
 // Keys is a set of keys. The zero value and nil have no key.
 type Keys struct{ list []Key }
 
-// NewKeys returns the set of these keys. The Keys may have several keys with the same config_id. Open
-// then tries each of them, which costs more time.
+// NewKeys returns the set of these keys. Several keys may have the same config_id. Open then tries
+// each key with the config_id of the client, which costs more time.
 func NewKeys(keys ...Key) *Keys { return &Keys{slices.Clone(keys)} }
 
 // Configs returns the ECHConfigs of the keys, in the order of NewKeys.
@@ -270,8 +270,8 @@ func (o *outerHello) decode(encoded []byte) (inner []byte, hello peek.ClientHell
 	case len(bytes.TrimLeft(r.rest(), "\x00")) > 0:
 		return nil, hello, illegal("inner hello: padding other than zeros")
 	}
-	// All parts of the inner hello come from different places of the outer hello, so the capacity is
-	// enough.
+	// Each byte of the inner hello comes from its own byte of the outer hello, so inner is never
+	// longer than o.message.
 	inner = make([]byte, handshakeHeader, len(o.message))
 	inner = append(inner, fixed...)
 	inner = append(append(inner, byte(len(o.sessionID))), o.sessionID...)
@@ -366,7 +366,8 @@ func appendOuterExtensions(b []byte, body reader, outer *reader) ([]byte, error)
 	return b, nil
 }
 
-// checkVersions returns an error if a hello offers TLS 1.2 or below, or not TLS 1.3 or above.
+// checkVersions returns an error if a hello offers TLS 1.2 or an older version. It also returns an
+// error if the hello offers neither TLS 1.3 nor a newer version.
 func checkVersions(hello peek.ClientHello) error {
 	if hello.MaxVersion() < versionTLS13 {
 		return illegal("inner hello: offers no TLS 1.3")

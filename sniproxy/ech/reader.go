@@ -1,7 +1,7 @@
 package ech
 
-// reader reads the fields of a message. If a field is longer than the rest of the message, reader
-// sets its field "bad", and reads this field and all later fields as empty.
+// reader reads the parts of a message one after another. If a part is longer than the rest of the
+// message, the reader sets "bad" to true, and returns this part and all later parts as empty.
 type reader struct {
 	b   []byte // the message up to the end of the part that this reader reads
 	pos int    // the offset of the next byte in the message
@@ -47,7 +47,8 @@ func (r *reader) vector8() reader { return r.part(r.uint8()) }
 // vector16 returns a reader for a vector: a length field of two bytes, followed by the content.
 func (r *reader) vector16() reader { return r.part(r.uint16()) }
 
-// part returns a reader for the next n bytes. Offsets count from the beginning of the message.
+// part returns a reader for the next n bytes. Its pos counts from the beginning of the message, like
+// the pos of r.
 func (r *reader) part(n int) reader {
 	start := r.pos
 	if r.next(n); r.bad {

@@ -139,7 +139,8 @@ func (d *Dir) read(names []string) error {
 	return errors.Join(errs...)
 }
 
-// describe returns a text that contains the public parts of the keys in force, and the error.
+// describe returns a text of err and the public parts of the keys in force. Load compares two such
+// texts to find out whether the keys or the error have changed.
 func (d *Dir) describe(err error) string {
 	text := fmt.Sprint(err)
 	for _, c := range d.Keys().Configs() {
