@@ -244,7 +244,8 @@ func (u *update) mark(s *service, repick bool) {
 	s.repick = s.repick || repick
 }
 
-// setRefs replaces all refs. If old and new refs name the same service, its subset stays.
+// setRefs replaces all refs. A service that both an old and a new ref name keeps its subset, the
+// nodes that were chosen for it.
 func (u *update) setRefs(refs []Ref) {
 	before := u.services
 	resolutions := make(map[Ref]resolution, len(u.refs))
@@ -327,9 +328,9 @@ func (u *update) setReadyNodes(changes map[string][]string) {
 	}
 }
 
-// setNodes stores changed nodes in u, and removes each node whose value is nil. Then it computes
-// the verdict of each node in u at the time "now". It returns the sorted names of the nodes that
-// have changed.
+// setNodes stores the nodes of changes in u. If the value of a name is nil, setNodes removes the
+// node. Then it computes the verdict of each node in u, the result of the Predicate, at the time
+// "now". It returns the sorted names of the nodes that have changed.
 func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []string {
 	var changed []string
 	if len(changes) > 0 {

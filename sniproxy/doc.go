@@ -1,9 +1,13 @@
 // Package sniproxy routes TCP and QUIC connections by host name: the server name in a TLS
 // ClientHello, the Host of an HTTP/1 request, or the :authority of an HTTP/2 request with prior
 // knowledge. It terminates neither TLS nor HTTP and has no certificate. The upstream gets exactly
-// the bytes of the client, except a PROXY header and empty lines before an HTTP/1 request, which
-// the Server removes, and an encrypted ClientHello, which it can decrypt. The Server can add a PROXY
-// header of its own.
+// the bytes of the client, with these exceptions:
+//
+//   - The Server removes a PROXY header, and can add one of its own.
+//   - The Server removes empty lines before an HTTP/1 request.
+//   - The Server can decrypt an encrypted ClientHello, and sends the decrypted one.
+//
+// This program routes TLS, HTTP and QUIC connections, and ends after a graceful shutdown:
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
@@ -53,13 +57,13 @@
 // connection of the source with the most silent connections. So it spares slow clients of other
 // sources.
 //
-// The Server leaves an eighth of the process's descriptors, from 24 to 512, to the rest of the
-// process. If descriptors run out nevertheless, it closes an eighth of the silent connections, as
-// for MaxPeeking.
+// The Server leaves an eighth of the process's descriptors, but at least 24 and at most 512, to the
+// rest of the process. If descriptors run out nevertheless, it closes an eighth of the silent
+// connections. It chooses them in the same way as for MaxPeeking.
 //
-// A connection from one of the TrustedSources counts for no source, so MaxConnsPerSource and the
-// share do not apply to it. The Server closes such a connection to make room only if the connection
-// is silent, and if no other connection can be closed.
+// The Server counts a connection from one of the TrustedSources for no source, so MaxConnsPerSource
+// and the share do not apply to it. The Server closes such a connection to make room only if the
+// connection is silent, and if no other connection can be closed.
 //
 // # Answers to clients
 //
@@ -83,10 +87,11 @@
 //	MaxRatePerHost      429             alert 80
 //	loop                508             alert 80
 //
-// After an answer, the Server sends FIN, and drops the bytes that the client still sends until the
-// client has acknowledged no byte of the answer for 2 s. Without these reads, a TCP reset could
-// destroy the answer. Above MaxConns, MaxConnsPerSource or MaxPeeking, the Server closes without an
-// answer.
+// After an answer, the Server sends FIN. Then it reads and drops the bytes that the client still
+// sends, because a TCP reset could destroy the answer if the Server closed without reading them. It
+// closes when the client sends FIN, when the client has acknowledged no byte of the answer for 2 s,
+// or when HalfCloseTimeout has passed since the accept. Above MaxConns, MaxConnsPerSource or
+// MaxPeeking, the Server closes without an answer.
 //
 // "Host not found" means that the error of the lookup wraps hostlookup.ErrNotFound. First bytes
 // that are malformed, too large, or name an invalid host reach no upstream, not even NoName or
@@ -139,12 +144,13 @@
 // breaks RFC 9849 gets an alert. Stats.ECHResult is the result.
 //
 // The backend of an inner name must confirm the inner hello in its ServerHello (RFC 9849 section 7.2).
-// If it does not, the handshake of the client fails. A server of crypto/tls confirms it, and needs no
-// key for this.
+// If the backend does not, the handshake of the client fails. A server of crypto/tls confirms the
+// inner hello, and needs no key for this.
 //
 // If no key opens the hello, the Server routes by the outer name, and the backend gets the unchanged
-// bytes of the client. A client with an old ECHConfig needs a backend of the public name that sends
-// it retry_configs. A server of crypto/tls does this with Config.EncryptedClientHelloKeys.
+// bytes of the client. This happens to a client with an old ECHConfig. To get a new ECHConfig, the
+// client needs retry_configs from the backend of the public name. A server of crypto/tls sends them
+// if Config.EncryptedClientHelloKeys is set.
 //
 // After an inner hello, the Server waits for the first bytes of the backend, within DialTimeout. If
 // they are a HelloRetryRequest, the Server decrypts the second hello of the client too. From then on,
@@ -162,10 +168,11 @@
 //     ProxyOut has no effect, and ServeQUIC fails if ProxyRequired is set.
 //   - The packets that close a connection are encrypted. So a connection counts for the limits
 //     until no datagram has come for QUICIdleTimeout (2 min).
-//   - MaxConns, MaxConnsPerSource and MaxPeeking (0 means 1,000) apply to the QUIC connections of
-//     all sockets together, without TCP. QUIC connections use at most a quarter of the descriptors,
-//     and at most 10,000 if neither MaxConns nor the process has a limit. MaxConnsPerHost and
-//     MaxRatePerHost count the TCP and QUIC connections of a host together.
+//   - MaxConns, MaxConnsPerSource and MaxPeeking apply to the QUIC connections of all sockets
+//     together, without TCP. For QUIC, a MaxPeeking of 0 means 1,000. QUIC connections use at most a
+//     quarter of the descriptors. If neither MaxConns nor the process has a limit, there are at most
+//     10,000 QUIC connections.
+//   - MaxConnsPerHost and MaxRatePerHost count the TCP and QUIC connections of a host together.
 //   - Of the addresses of a name, the Server uses only the first one that the checks allow.
 //     DialTimeout, IdleTimeout, HalfCloseTimeout, KeepAlive, DialContext and Page have no effect.
 //   - The client gets an alert as the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the

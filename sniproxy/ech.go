@@ -41,10 +41,14 @@ type echState struct {
 	failure atomic.Pointer[ech.Error]
 }
 
-// openHello decrypts the encrypted hello of a client. r and err are the result of the parser for
-// data, the bytes of the client after the PROXY header. openHello returns the result for the inner
-// hello, or r and err if the Server must route by the outer hello. If the Server must refuse the
-// client, the error is an *ech.Error.
+// openHello decrypts the encrypted hello of a client. data has the bytes of the client after the
+// PROXY header. r and err are the result of the parser for data.
+//
+//   - If the hello is decrypted, openHello returns the result of the parser for the inner hello.
+//   - If the Server must route by the outer hello, openHello returns r and err.
+//   - If the client breaks RFC 9849, the error is an *ech.Error, and the Server must refuse the
+//     client.
+//   - If other bytes follow the hello in its TLS record, the error wraps peek.ErrMalformed.
 func (s *session) openHello(r peek.Result, err error, data []byte) (peek.Result, error) {
 	if r.Protocol != peek.TLS || r.Hello.Len == 0 || r.Hello.SSLv2 { // not TLS, or malformed
 		return r, err
@@ -65,8 +69,10 @@ func (s *session) openHello(r peek.Result, err error, data []byte) (peek.Result,
 		return r, echErr
 	}
 	if !endsRecord(data, r.Hello.Len) {
-		// The rest of the record has no header, so the backend cannot read it. RFC 8446 section 5.1
-		// forbids other messages here, because the keys may change after a ClientHello.
+		// The TLS record has more bytes after the hello. The Server replaces the hello and the
+		// header of the record, so the backend could not read the bytes without a header. RFC 8446
+		// section 5.1 forbids a further message in the record of a ClientHello, because the keys
+		// may change after the ClientHello.
 		s.echResult = ECHFailed
 		return r, fmt.Errorf("%w: bytes after an encrypted ClientHello in its record", peek.ErrMalformed)
 	}
@@ -96,7 +102,8 @@ const (
 	maxRecord       = 1 << 14
 )
 
-// endsRecord reports whether a TLS record of b, which begins with a record, ends at the offset n.
+// endsRecord reports whether one of the TLS records in b ends at the offset n. The first record
+// begins at offset 0.
 func endsRecord(b []byte, n int) bool {
 	at := 0
 	for at < n && at+recordHeader <= len(b) {
@@ -105,9 +112,10 @@ func endsRecord(b []byte, n int) bool {
 	return at == n
 }
 
-// appendRecords appends a handshake message in TLS records to b. version is the version in the headers
-// of the client's own records, of two bytes. It is often 0x0301 in the first hello. In the second
-// hello, servers refuse versions other than 0x0303.
+// appendRecords appends a handshake message in TLS records to b. version is the two bytes of the
+// version in the headers of the records. The caller copies it from the record of the client's outer
+// hello. It is often 0x0301 for the first hello. Servers refuse a second hello whose version is not
+// 0x0303.
 func appendRecords(b, message, version []byte) []byte {
 	for len(message) > 0 {
 		n := min(len(message), maxRecord)

@@ -42,9 +42,9 @@ func WriteKeepingLeftovers(file string, data []byte, mode fs.FileMode, beforeRen
 }
 
 // Staged is the new content of a file, in a temporary file in the same directory. A caller that must
-// act between the write and the rename uses Stage and Commit instead of [Write]: a full disk is an
-// error of Stage, and the sync, which can take 10 ms and more, is part of Commit. Only one goroutine
-// may use a Staged.
+// act between the write and the rename calls Stage and then Commit, instead of [Write]. Stage writes
+// the data, and fails if the disk is full. Commit makes the sync, which can take 10 ms and more, and
+// the rename. Only one goroutine may use a Staged.
 type Staged struct {
 	file string // the name of the file whose content Commit replaces
 	temp *os.File
@@ -71,10 +71,12 @@ func Stage(file string, data []byte, mode fs.FileMode) (*Staged, error) {
 	return s, nil
 }
 
-// Commit syncs the temporary file and renames it to the file. The caller must then call [SyncDir]:
-// without it, the file may have its old content after a loss of power. If beforeRename, which may
-// be nil, returns an error, Commit returns this error, and the file keeps its old content. Call
-// Commit once.
+// Commit syncs the temporary file, calls beforeRename if it is not nil, and renames the temporary
+// file to the file. If beforeRename returns an error, Commit returns this error and does not rename.
+// Call Commit only once.
+//
+// The caller must then call [SyncDir]. Without it, the file may have its old content after a loss of
+// power.
 func (s *Staged) Commit(beforeRename func() error) error {
 	err := s.temp.Sync()
 	if runtime.GOOS == "windows" { // which does not rename an open file

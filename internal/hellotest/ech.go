@@ -49,8 +49,9 @@ func NewSealer(config, public []byte, id uint8, kem, kdf, aead uint16) (*Sealer,
 	return s, nil
 }
 
-// Seal returns the message of an outer hello with this EncodedClientHelloInner. The extension
-// encrypted_client_hello is the last one, so outer.Pad must be 0.
+// Seal encrypts an EncodedClientHelloInner, and returns the message of the outer hello that contains
+// it. Seal appends the extension encrypted_client_hello, which must be the last one in the message,
+// so outer.Pad must be 0.
 func (s *Sealer) Seal(outer Hello, encoded []byte) ([]byte, error) {
 	body := binary.BigEndian.AppendUint16([]byte{0}, s.KDF)
 	body = append(binary.BigEndian.AppendUint16(body, s.AEAD), s.ConfigID)

@@ -114,7 +114,7 @@ func (c Config) marshal() []byte {
 }
 
 // AppendConfigList appends the ECHConfigList of the configs, in the given order, to b. A client uses
-// the first config that it supports. The list of no config is malformed, so do not publish it.
+// the first config that it supports. Do not publish a list without configs, which is malformed.
 func AppendConfigList(b []byte, configs ...Config) []byte {
 	var list []byte
 	for _, c := range configs {

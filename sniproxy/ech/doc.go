@@ -24,16 +24,17 @@
 //
 // Open returns an inner hello only if all of these are true:
 //
-//   - It ends with zeros only, and its legacy_session_id is empty (section 5.1).
-//   - It has at most one ech_outer_extensions extension. Each extension that this extension names
-//     is in the outer hello, in the same order, at most once, and is not encrypted_client_hello or
-//     ech_outer_extensions (section 5.1). So the inner hello is never longer than the outer hello.
+//   - Its padding has only zeros, and its legacy_session_id is empty (section 5.1).
+//   - It has at most one ech_outer_extensions extension, a list of extensions to copy from the
+//     outer hello (section 5.1). The outer hello has all extensions of the list, in the same order.
+//     The list names none of them twice, and it does not name encrypted_client_hello or
+//     ech_outer_extensions. So the inner hello is never longer than the outer hello.
 //   - It has one encrypted_client_hello extension, of type inner (section 7.1).
 //   - It offers TLS 1.3 or a later version, and no earlier one (section 7.1).
 //   - Package peek accepts it. It may lack a server name.
 //
-// Open does not compare the outer name with the public name of the ECHConfig, which section 7.1
-// leaves to the server.
+// Open does not compare the outer name with the public name of the ECHConfig. Section 7.1 leaves
+// this comparison to the server.
 //
 // If the backend answers with a HelloRetryRequest, the client sends a second encrypted hello.
 // Opened.OpenSecond decrypts it in the HPKE context of the first hello (section 7.1.1).

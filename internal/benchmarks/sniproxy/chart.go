@@ -137,7 +137,8 @@ func (p panel) ticks() (ticks plot.ConstantTicks) {
 	return ticks
 }
 
-// spreads are the points of a line, with their distances to the lowest and the highest round.
+// spreads are the medians that a line connects. The YErrors of a median are its distances to the
+// lowest and to the highest round.
 type spreads struct {
 	plotter.XYs
 	plotter.YErrors

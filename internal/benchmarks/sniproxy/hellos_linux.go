@@ -38,7 +38,7 @@ type captured struct {
 	hello []byte
 }
 
-// helloRun sends the hellos of all clients through one router after another.
+// helloRun sends the hellos of all clients through all routers.
 type helloRun struct {
 	settings
 	dir      string

@@ -111,8 +111,9 @@ func run(ctx context.Context, s settings, progress io.Writer) (result report.Res
 	return result, err
 }
 
-// measureRun measures all routers in all rounds. For a number of processors, the function jobs
-// returns the stages of each process: measureRun starts each router once for each element.
+// measureRun measures all routers in all rounds. The argument "jobs" returns the jobs of a round for
+// the given number of processors. In each round, measureRun starts each router once for each job. A
+// job is a list of stages, the measurements of one process of the router.
 func measureRun(ctx context.Context, s settings, progress io.Writer, jobs func(cores int) [][]stage) (result report.Run, err error) {
 	err = s.withRouters(ctx, progress, func(ctx context.Context, dir string, routers []peer.Router) (err error) {
 		b := &bench{settings: s, dir: dir, progress: progress}
@@ -209,8 +210,8 @@ func (b *bench) prepare(jobs [][]stage) error {
 	return nil
 }
 
-// routerCores returns the processors in the order in which a router gets them: the processor of the
-// load is the last one.
+// routerCores returns the processors in the order in which a router gets them. routerCore is the
+// first one. loadCore, the processor of the load, is the last one.
 func routerCores(cores []int, routerCore, loadCore int) []int {
 	order := []int{routerCore}
 	for _, c := range cores {

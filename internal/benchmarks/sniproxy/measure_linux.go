@@ -48,7 +48,8 @@ type stage struct {
 
 type step func(*bench, context.Context, *running, *report.Point) error
 
-// compared returns the stages of each process of a run that compares routers at the sizes s.
+// compared returns the two jobs of a run that compares routers at the sizes s. A job has the stages
+// that measure one process of a router.
 func compared(s report.Sizes) [][]stage {
 	few := []stage{{Size: s.Base, steps: []step{(*bench).roundTrips, (*bench).idle, (*bench).connections, (*bench).bulkTransfer}}}
 	if s.Idle != s.ManyOpen {
@@ -59,7 +60,8 @@ func compared(s report.Sizes) [][]stage {
 	return [][]stage{few, {{Size: s.ManyHosts, steps: all, last: true}}}
 }
 
-// largestSize returns the largest numbers of the stages.
+// largestSize returns the largest number of processors, of open connections and of hosts in any
+// stage.
 func largestSize(jobs [][]stage) (s report.Size) {
 	for _, stages := range jobs {
 		for _, stage := range stages {
@@ -69,11 +71,13 @@ func largestSize(jobs [][]stage) (s report.Size) {
 	return s
 }
 
-// measure runs the rounds, and returns the number of rounds. In a round, each router runs each job
-// once. The routers run the same job one after another, and each round begins with another router.
-// measure ends early if no time is left for another round, and leaves out a round that is not
-// complete when the context ends. If a router fails, the points contain the
-// reason. An error ends the whole benchmark.
+// measure runs the rounds, and returns the number of complete rounds. In a round, measure runs each
+// job with one router after another: it starts the router and measures it in the stages of the job.
+// Each round begins with another router.
+//
+// If the time is too short for another round, measure ends. If the deadline of the context passes
+// during a round, measure leaves out this round; in the first round, it returns an error. If a
+// router fails, its points contain the reason. An error of measure ends the whole benchmark.
 func (b *bench) measure(ctx context.Context, routers []peer.Router, jobs [][]stage) (measured []report.Router, rounds int, err error) {
 	for _, r := range routers {
 		measured = append(measured, report.Router{Name: r.Name, Role: string(r.Role), Version: r.Version})

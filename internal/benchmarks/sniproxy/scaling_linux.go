@@ -72,8 +72,9 @@ func scale(ctx context.Context, s settings, progress io.Writer) (result report.S
 	return result, err
 }
 
-// growing returns the stages of each process of a run at growing sizes: a process for each number of
-// processors, and a further process for each number of host names but the first.
+// growing returns the jobs of a run at growing sizes. A job has the stages that measure one process
+// of a router. There is one job for each number of processors, with a stage for each number of open
+// connections, and one job for each number of host names except the first.
 func growing(axes report.Axes) (jobs [][]stage) {
 	for _, cores := range axes.Cores {
 		var stages []stage

@@ -41,7 +41,7 @@ var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "sn
 // slowPeer.
 var scalingPeers = []string{"nginx:bookworm", "nginx:trixie", "nginx:testing", "haproxy:bookworm", "haproxy:trixie", "haproxy:testing", slowPeer, "snirouter"}
 
-// slowPeer is a router that takes minutes to build. Only -scaling has it, unless -peers names it.
+// slowPeer is a router that takes minutes to build. Without -peers, only -scaling measures it.
 const slowPeer = "traefik"
 
 // ourCommand gives snirouter the settings that package peer gives to all routers: the same
@@ -189,7 +189,7 @@ func (s settings) axes(cores int) report.Axes {
 	}
 }
 
-// upTo returns the steps that are below most, and most.
+// upTo returns the steps that are smaller than the argument "most", and then "most" itself.
 func upTo(most int, steps ...int) (list []int) {
 	for _, step := range steps {
 		if step < most {

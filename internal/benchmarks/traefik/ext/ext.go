@@ -1,5 +1,6 @@
-// Package ext has the types that package dynamic of Traefik needs, for configurations of HTTP. The
-// command traefik has no such configuration.
+// Package ext replaces a package of Traefik. It has only the types that Traefik's package dynamic
+// needs to compile. The types are empty, because they are for configurations of HTTP, which the
+// command traefik does not have.
 package ext
 
 // HTTP and Router are empty.

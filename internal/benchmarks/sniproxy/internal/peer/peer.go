@@ -1,10 +1,14 @@
 // Package peer contains the configurations and the processes of the compared routers.
 //
-// All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one worker
-// for each processor, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
-// time, no access log, no health checks, no PROXY protocol. A router that lacks one of these
-// settings runs without it. All other settings have their defaults, except where a comment gives a
-// reason.
+// All routers get the same settings:
+//
+//   - one listener at 127.0.0.1 with a backlog of 4,096, and one worker for each processor;
+//   - the same names and backends;
+//   - timeouts of 5 s for the hello, 5 s for the connect and 10 minutes for an idle connection;
+//   - no access log, no health checks and no PROXY protocol.
+//
+// A router that lacks one of these settings runs without it. All other settings have their
+// defaults, except where a comment gives a reason.
 package peer
 
 import (
@@ -79,8 +83,8 @@ func Sites(n int) []string {
 // Nginx is nginx's stream module with ssl_preread. module is the path of the stream module, or ""
 // if it is built into nginx.
 //
-// nginx runs one worker for each processor under a master, as in production. The defaults of proxy_timeout (10
-// minutes) and tcp_nodelay (on) apply.
+// nginx runs one worker for each processor under a master, as in production. The defaults of
+// proxy_timeout (10 minutes) and tcp_nodelay (on) apply.
 func Nginx(path, module, version string) Router {
 	return Router{Name: "nginx", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
@@ -248,8 +252,8 @@ func TCPProxy(path, version string) Router {
 	return fromJSON("tcpproxy", Peer, version, path+" -listen {listen} -hosts {hosts}")
 }
 
-// Traefik is a router with the packages of Traefik. Traefik sorts all its hosts again after each host
-// (Muxer.AddRoute), so it needs 2 s of processor time to start with 20,000 hosts, and 45 s with
+// Traefik is a router with the packages of Traefik. Whenever Traefik adds a host (Muxer.AddRoute), it
+// sorts all hosts again. So it needs 2 s of processor time to start with 20,000 hosts, and 45 s with
 // 100,000.
 func Traefik(path, version string) Router {
 	r := fromJSON("Traefik", Peer, version, path+" -listen {listen} -hosts {hosts}")

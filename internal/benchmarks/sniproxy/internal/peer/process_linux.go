@@ -73,8 +73,8 @@ type Process struct {
 }
 
 // Launch starts a router in a new directory below parent, and sets the fields Dir, Listen and Cores
-// of the setup. It chooses a free port of 127.0.0.1, because a router that chooses a port itself
-// cannot report it. Process.Stop ends the reservation of the port, and removes the directory.
+// of the setup. It reserves a free port of 127.0.0.1 for the router, because a router that chooses a
+// port itself cannot report it. Process.Stop ends this reservation, and removes the directory.
 func (s *Starter) Launch(ctx context.Context, parent string, r Router, setup Setup) (*Process, netip.AddrPort, error) {
 	port, release, err := freeport.Hold("127.0.0.1", 0)
 	if err != nil {

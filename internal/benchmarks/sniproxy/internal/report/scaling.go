@@ -38,7 +38,8 @@ func (a Axes) HostSizes() (sizes []Size) {
 	return sizes
 }
 
-// growingOpen and growingHosts are the figures of the tables, with the titles of these tables.
+// growingOpen lists the tables at growing numbers of open connections, and growingHosts the tables at
+// growing numbers of host names. Each element is the figure and the title of one table.
 var (
 	growingOpen = []column{
 		{title: "CPU µs a connection", what: ConnCPU},
@@ -53,9 +54,10 @@ var (
 	}
 )
 
-// IdleSizes returns the sizes of OpenSizes but the first: those at which the growth of the memory
-// shows the memory of one connection. With the fewest connections, most of them use memory that the
-// router has kept from the connections of the warm-up.
+// IdleSizes returns the sizes at which the memory of one connection is measured: all sizes of
+// OpenSizes except the first one, which has the fewest connections. Most of these few connections
+// use memory that the router has kept from the connections of the warm-up, so the growth of the
+// memory does not show what a connection needs.
 func (a Axes) IdleSizes(cores int) []Size { return a.OpenSizes(cores)[1:] }
 
 // Markdown returns the result as text with a table for each figure.
@@ -107,7 +109,8 @@ func (s Scaling) table(c column, sizes []Size) string {
 	return markdown(append(rows, last))
 }
 
-// fewestRounds is the number of rounds from which on versus calls a ratio a win or a loss.
+// fewestRounds is the least number of rounds with which the method "versus" calls a ratio a win or a
+// loss.
 const fewestRounds = 3
 
 // versus returns a cell with the ratio of our router to the best peer, and the name of this peer. The

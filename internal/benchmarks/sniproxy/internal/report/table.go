@@ -170,7 +170,7 @@ func (s Spread) String() string {
 	return text
 }
 
-// String describes the size. It leaves out the number of processors if there is one.
+// String describes the size. It omits the number of processors if this number is 1.
 func (s Size) String() string {
 	text := group(s.Open) + " open, " + group(s.Hosts) + " hosts"
 	if s.Cores > 1 {
