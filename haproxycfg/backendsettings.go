@@ -17,14 +17,17 @@ const settingsPrefix = "settings-"
 // HAProxy 3.4 adds a backend with "add backend NAME from DEFAULTS", and the backend gets all its
 // settings from a named section "defaults" (management guide, "add backend"). Such a section can
 // contain a check, a balance algorithm and time-outs, but no stick table: HAProxy 3.4.7 answers
-// "'stick-table' is not supported in 'defaults' section". It also deletes no backend with a stick
-// table ("Cannot remove a backend with stick-table"), and no backend that a rule names ("This proxy
-// cannot be removed at runtime due to other configuration elements pointing to it"). So these
-// backends need a reload:
+// "'stick-table' is not supported in 'defaults' section".
+//
+// HAProxy also refuses to delete a backend with a stick table ("Cannot remove a backend with
+// stick-table"), and a backend that a rule names ("This proxy cannot be removed at runtime due to
+// other configuration elements pointing to it").
+//
+// So these backends need a reload:
 //
 //   - a backend with Limits or QueueLimit, whose rules name the backend itself;
-//   - a backend that a frontend names. Only the maps of a Router lead to a backend without a name in
-//     a rule, so a Config without a Router has no addable backend;
+//   - each backend of a Config without a Router: only the maps of a Router can choose a backend
+//     that no rule names;
 //   - a backend with tracked servers: HAProxy lets no server track a server that was added at run
 //     time;
 //   - a backend with Source or URI, see [Backend.AddServer];
@@ -53,8 +56,8 @@ func (c *Config) routed() bool {
 	return slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Router != nil })
 }
 
-// backendSettings returns each set of settings of the addable backends, sorted: their lines without
-// the first line and without servers.
+// backendSettings returns the settings of the addable backends, sorted and without duplicates. Each
+// element contains the lines of a section "backend" without its first line and without its servers.
 func (c *Config) backendSettings() []string {
 	addable := c.addable()
 	found := map[string]bool{}
@@ -71,14 +74,16 @@ func (c *Config) backendSettings() []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// appendBackendSettings renders a named section "defaults" for each result of backendSettings. No
-// section of the file uses it. A program that changes a running HAProxy names it in the command
-// "add backend NAME from DEFAULTS".
+// appendBackendSettings renders a named section "defaults" for each element of "all", the result of
+// backendSettings. No section of the file uses these sections. A program names one of them in the
+// command "add backend NAME from DEFAULTS", which adds a backend to the running HAProxy.
 //
-// These sections come last, because a backend without the word "from" gets the settings of the last
-// section "defaults" before it. Each repeats the settings of the first section "defaults": with
-// "from" in place of this copy, HAProxy warns that the first section is "explicitly referenced by
-// another proxy and implicitly used here".
+// These sections come last, because HAProxy applies the last section "defaults" to each later
+// backend without the word "from".
+//
+// Each section contains a copy of the first section "defaults". If it named the first section with
+// "from" instead, HAProxy would warn that the first section is "explicitly referenced by another
+// proxy and implicitly used here".
 //
 // A section costs HAProxy 3.4 about 8 KB of memory (tried with 2,000 sections).
 func (c *Config) appendBackendSettings(t *text, all []string) {

@@ -566,11 +566,14 @@ type Map struct {
 	// of the map then contains a hash of the keys alone, so a new value does not change
 	// haproxy.cfg.
 	Runtime bool
-	// Stable means that a program can replace the entries of the map while HAProxy runs. If only
-	// entries change, haproxy.cfg stays the same, and no reload is necessary. If a part of the
-	// configuration changes whose change needs a reload, the file of the map has another name, so
-	// its entries come into force together with the new haproxy.cfg. With HAProxy 3.4, the name does
-	// not depend on backends that HAProxy can add at run time. A map is not both Stable and Runtime.
+	// Stable means that a program can replace the entries of the map while HAProxy runs. New
+	// entries alone do not change haproxy.cfg, and need no reload.
+	//
+	// If another change of the configuration needs a reload, the map gets a new file name. So its
+	// new entries come into force together with the new haproxy.cfg. A backend that HAProxy 3.4 can
+	// add at run time does not change the name.
+	//
+	// A map is not both Stable and Runtime.
 	Stable bool
 }
 

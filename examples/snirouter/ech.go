@@ -21,8 +21,8 @@ type echKeys struct {
 	failed atomic.Bool // the last reading returned an error
 }
 
-// newECHKeys returns the keys in a directory. The methods load and watch read them. If path is "", it
-// returns nil.
+// newECHKeys prepares to read the ECH keys in the directory "path"; the methods load and watch read
+// them. For an empty path, it returns nil.
 func newECHKeys(path string, log *slog.Logger) *echKeys {
 	if path == "" {
 		return nil

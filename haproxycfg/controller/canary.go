@@ -13,17 +13,18 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Canary makes the Controllers of a fleet try new routes on one of them first: on the one that
-// records the trial first in Controller.Fleet. The others serve the approved routes until this
-// Controller approves the new ones. Nodes, services, certificates and shifts never wait for a
-// trial. See fleet.Canary for the state that all of them follow.
+// Canary makes the Controllers of a fleet try new routes on one Controller first. This is the
+// Controller that first records a trial of the new routes in Controller.Fleet. The other Controllers
+// serve the approved routes, which are older, until the trial succeeds.
+//
+// Nodes, services, certificates and shifts never wait for a trial. See fleet.Canary for the state
+// that all Controllers follow.
 type Canary struct {
 	// Name is the name of this Controller in the fleet. No other Controller of the fleet may have it,
 	// and a restarted Controller must have the same name. Required.
 	Name string
-	// Policy says how long new routes are tried, and which errors withdraw them. If a Controller
-	// does not end its trial within twice Policy.For and a minute, another Controller begins the
-	// trial anew.
+	// Policy says how long new routes are tried, and which errors withdraw them. If a trial does
+	// not end within twice Policy.For plus one minute, another Controller begins it anew.
 	Policy canary.Policy
 	// Probe sends the probes to HAProxy. It returns the reason for each probe that fails; the method
 	// Run of a canary.Prober is such a function. nil means no probes.
@@ -31,8 +32,8 @@ type Canary struct {
 	// Counters returns the present counters of HAProxy; CanaryCounters returns such a function. nil
 	// means that only the probes decide.
 	Counters func(context.Context) (canary.Counts, error)
-	// Interval is the time between two rounds of probes. 0 means a twelfth of the time for which new
-	// routes are tried, from 100 ms to 10 s.
+	// Interval is the time between two rounds of probes. 0 means a twelfth of the time for which
+	// new routes are tried, but at least 100 ms and at most 10 s.
 	Interval time.Duration
 }
 
@@ -58,13 +59,13 @@ func (k *Canary) patience() time.Duration { return 2*k.Policy.Length() + time.Mi
 
 // CanaryStatus describes declared routes that are not approved yet.
 type CanaryStatus struct {
-	// Trial is the trial of new routes, which may be withdrawn. nil means that the declared routes
-	// wait until their trial can begin.
+	// Trial is the running or withdrawn trial of new routes. nil means that the declared routes
+	// still wait for their trial to begin.
 	Trial *fleet.Trial
 	// Serving is true if this Controller tries the new routes.
 	Serving bool
-	// Since is the time at which the trial began, the time at which it was withdrawn, or the time
-	// since when the declared routes wait.
+	// Since is the time at which the trial began or, if the trial is withdrawn, the time of the
+	// withdrawal. If Trial is nil, Since is the time at which the declared routes began to wait.
 	Since time.Time
 	// Pending says what the declared routes would change. It is "" if Serving is true.
 	Pending string
@@ -86,8 +87,8 @@ func (s CanaryStatus) String() string {
 }
 
 // heldByCanary returns the approved routes as held routes, with the reason why newer routes are not
-// in force. The argument "last" contains the orders before, from which heldByCanary copies the
-// routes if they are the same.
+// in force. The argument "last" contains the previous orders. If the previous approved routes are
+// the same, heldByCanary does not unpack them again.
 func (c *Controller) heldByCanary(state *fleet.Canary, last *orders) (*heldRoutes, error) {
 	if c.Canary == nil || state == nil {
 		return nil, nil
@@ -96,7 +97,8 @@ func (c *Controller) heldByCanary(state *fleet.Canary, last *orders) (*heldRoute
 	if t := state.Trial; t != nil {
 		hold.Reason, hold.Since = t.String(), t.Since
 		if !t.Withdrawn.IsZero() {
-			// Limit must not keep routes in force that do harm.
+			// The terminator of the trial runs routes that do harm. Limit must not prevent its
+			// return to the approved routes.
 			hold.Since, hold.Force = t.Withdrawn, t.Terminator == c.Canary.Name
 		}
 	}
@@ -151,7 +153,7 @@ func (t tried) rejected() bool {
 	return t.outcome == Refused || t.outcome == Failed && errors.As(t.err, &check)
 }
 
-// noteTried records the result of an attempt for the trials.
+// noteTried records the result of an attempt in c.tried, which the trials of new routes read.
 func (c *Controller) noteTried(in inputs, t Attempt) {
 	if c.Canary == nil || t.Change == nil {
 		return
@@ -180,10 +182,11 @@ func (c *Controller) canaryStatus(by *orders, review review) *CanaryStatus {
 	return nil
 }
 
-// errOtherTrial means that the state in Fleet has changed since somebody has looked at it.
+// errOtherTrial means that the state in Fleet has changed since the caller read it.
 var errOtherTrial = errors.New("controller: the trial has changed meanwhile")
 
-// changeCanary replaces the Canary in Fleet and FleetFile if it is still the argument "seen".
+// changeCanary replaces the Canary in Fleet and FleetFile by "next", if the present Canary is still
+// "seen".
 func (c *Controller) changeCanary(ctx context.Context, seen, next *fleet.Canary) error {
 	_, err := c.changeOrders(ctx, replaceCanary(seen, next))
 	return err
@@ -231,8 +234,9 @@ func (c *Controller) approveDeclared(s fleet.State, by string) (fleet.State, err
 	return s, nil
 }
 
-// approveHeld returns the state with the held routes as the approved routes. So after the hold, while
-// one Controller tries newer routes, the others do not return to the routes from before the rollback.
+// approveHeld returns the state with the held routes as the approved routes. Without approveHeld, a
+// Controller that waits for the trial of newer routes after the hold would serve the routes that
+// were approved before the rollback.
 func (c *Controller) approveHeld(s fleet.State) (fleet.State, error) {
 	if c.Canary == nil || s.Canary == nil {
 		return s, nil

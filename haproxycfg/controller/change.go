@@ -36,13 +36,12 @@ type Change struct {
 	// port now belongs to another Service, the servers that the old Service had on this port do not
 	// count as lost.
 	Losses deploy.Losses
-	// Report describes Config. If Config differs from the configuration in force, Report.Changes
-	// describes this Change. If Config is in force already, Report.Changes describes the last
-	// change that was applied.
+	// Report describes Config. Report.Changes describes this Change. If Config is in force already,
+	// Report.Changes describes the last change that was applied.
 	//
-	// Run computes Report.Applied, Report.Changes and Report.Budget after the change is in force,
-	// because HAProxy need not wait for them. So they are not set when Run calls Limit. They are set
-	// in Controller.Attempted, and in a Change that Plan returns.
+	// When Run calls Limit, Report.Applied, Report.Changes and Report.Budget are not set yet: Run
+	// computes them after the change is in force, so that HAProxy does not wait for them. They are
+	// set in Controller.Attempted, and in a Change that Plan returns.
 	Report kube.Report
 
 	plan     *deploy.Plan
@@ -138,8 +137,10 @@ func (ch *Change) completeReport() {
 // planFirst builds a Change from the inputs (routes and clusters) and from the orders of operators
 // (a hold, and shifts). It compares the Change with the configuration in the directory, whose
 // report is "last". The function "causes" finds the differences of the input that explain the
-// change. If planFirst returns an error, the Change still has a Report, but cannot be applied. The
-// Report has no Applied, no Budget and no new Changes before completeReport.
+// change.
+//
+// The Report has no Applied, no Budget and no new Changes until completeReport sets them. If
+// planFirst returns an error, the Change has a Report, but cannot be applied.
 func (c *Controller) planFirst(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, by, last, now)

@@ -76,9 +76,9 @@ type Controller struct {
 	// copy that stays in force while Fleet cannot be read, even after a restart. If Fleet is nil,
 	// the orders are only in FleetFile.
 	Fleet fleet.Store
-	// Canary, if not nil, makes the Controllers with the same Fleet try new routes on one of them
-	// first. Without Fleet, this Controller tries its own new routes, and returns to the approved ones
-	// if they do harm. Plan and Apply ignore Canary.
+	// Canary, if not nil, makes the Controllers with the same Fleet try new routes on one
+	// Controller first. Without Fleet, this Controller tries its own new routes, and returns to the
+	// approved routes if the new routes do harm. Plan and Apply ignore Canary.
 	Canary *Canary
 
 	// Elector decides whether this process may write. nil means that this process may always write.

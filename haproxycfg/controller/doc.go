@@ -89,9 +89,9 @@
 //
 // report.json in the directory is a kube.Report: problems, nodes that are not used and why, the
 // nodes of each service, the last change and the refused change with their causes, and the cost of
-// checks. ReportHandler serves the report while it describes what HAProxy runs. The Controller
-// reads the report when it starts. Without the report, it selects nodes for all services again, and
-// a cluster that does not answer has no servers.
+// checks. ReportHandler serves the report only while the report describes what HAProxy runs. The
+// Controller reads the report when it starts. Without the report, it selects nodes for all services
+// again, and a cluster that does not answer has no servers.
 //
 // # Explanations
 //
@@ -109,16 +109,17 @@
 //
 // Rollback puts the declared routes of an earlier change into force, and holds them until Release;
 // see package fleet. SetShifts moves the requests of routes between clusters; see package shift.
-// FleetFile contains both, so they survive a restart. With Fleet, several Controllers follow the
-// same orders.
+// FleetFile contains the hold and the shifts, so they survive a restart. With Fleet, several
+// Controllers follow the same orders.
 //
 // # Canary
 //
-// With Canary, new routes first come into force in one Controller, which compares probes and the
-// errors of HAProxy with the minutes before. If the new routes do no harm, it approves them for all
-// Controllers with the same Fleet. Otherwise it withdraws them, with the cause. Only the declared
-// routes wait for a trial; a Controller still follows nodes, services, certificates and shifts. See
-// packages canary and fleet.
+// With Canary, one Controller tries new routes first. It compares the answers to probes, and the
+// errors of HAProxy, before and after the change. If the new routes do no harm, the Controller
+// approves them for all Controllers with the same Fleet. Otherwise it withdraws them, with the cause.
+//
+// Changes of nodes, services, certificates and shifts do not wait for a trial. See packages canary
+// and fleet.
 //
 // # Several processes
 //

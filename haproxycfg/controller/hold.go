@@ -128,12 +128,15 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 // Limit rejects that change, the Attempt is Refused, and Force can apply it. Call Release only
 // while Run is running.
 //
-// With Canary and without a hold, Release approves the declared routes of this Controller for all
-// Controllers, without a trial or in spite of its result. After a hold, Release does so only if the
-// declared routes were in force or withdrawn before; other routes get a trial.
+// With Canary, Release can also approve the declared routes of this Controller for all Controllers:
 //
-// The error wraps ErrNoHold if there is no hold. It is nil as soon as the end of the hold is
-// written. The argument "by" is the name of the person or program, for the log; it may be empty.
+//   - Without a hold, Release approves them, even if they had no trial or were withdrawn.
+//   - After a hold, Release approves only routes that were in force or withdrawn before. Other routes
+//     get a trial.
+//
+// The error wraps ErrNoHold if there is neither a hold to end nor a route to approve. The error is
+// nil as soon as the new state is written. The argument "by" is the name of the person or program,
+// for the log; it may be empty.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {
@@ -263,8 +266,8 @@ type review struct {
 	since    time.Time // of this review
 }
 
-// reviewHeld sets Status.Hold and Status.Canary after an attempt to apply a configuration. If the declarations or the
-// hold are new, reviewHeld finds out what the declarations would change.
+// reviewHeld sets Status.Hold and Status.Canary after an attempt to apply a configuration. If the
+// declarations or the hold are new, reviewHeld finds out what the declarations would change.
 func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 	if t.Change == nil || a.cutOff(ctx) {
 		return

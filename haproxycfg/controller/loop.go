@@ -265,8 +265,9 @@ type cluster struct {
 	since time.Time // when the cluster last stopped or began to answer
 }
 
-// connectivity returns how the report describes the connection to the cluster: Live, LastKnown, or
-// Never if the cluster has not answered since the start.
+// connectivity returns the state of the connection to the cluster, for the report: Never if the
+// cluster has not answered since the start, LastKnown if it does not answer now, and otherwise
+// Live.
 func (c *cluster) connectivity() kube.Connectivity {
 	connectivity := kube.Connectivity{State: kube.Live, Since: c.since}
 	switch {

@@ -27,8 +27,8 @@ type orders struct {
 	data  []byte // of the file
 	state fleet.State
 	held  *heldRoutes // the routes of state.Hold; nil without a hold
-	// approved are the routes of state.Canary; nil without Controller.Canary, and before any routes
-	// are approved.
+	// approved are the routes of state.Canary. The field is nil without Controller.Canary, and
+	// before any routes are approved.
 	approved *heldRoutes
 }
 
@@ -199,7 +199,7 @@ func (c *Controller) updateRefs() {
 	}
 }
 
-// addRefs adds the service ports that a table names to refs, without duplicates.
+// addRefs adds to refs the service ports that a table names, without duplicates.
 func addRefs(refs map[string][]nodeselect.Ref, table routes.Table) {
 	for cluster, held := range kube.Refs(table) {
 		known := map[nodeselect.Ref]bool{}

@@ -40,7 +40,7 @@ type observation struct {
 	canary.Observation
 }
 
-// snapshot is what the trials know of the loop.
+// snapshot is the part of the loop's state that the trials read.
 type snapshot struct {
 	state    fleet.State
 	declared Declarations

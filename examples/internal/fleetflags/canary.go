@@ -17,7 +17,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// canaryFlags are the values of the flags of a canary.
+// canaryFlags are the values of the flags for a canary, which tries new routes on one terminator
+// first.
 type canaryFlags struct {
 	wanted bool
 	length time.Duration
@@ -64,8 +65,9 @@ func (f *canaryFlags) parse() (probes []canary.Probe, err error) {
 }
 
 // Canary returns the Canary that the flags describe. Without -canary, it returns nil. The argument
-// "out" is the directory of the configuration. The probes go to the first addresses of the edge, and
-// "worker" returns the socket of the HAProxy worker that serves new connections.
+// "out" is the directory of the configuration. The probes go to the first HTTP address and to the
+// first HTTPS address of the edge. The function "worker" returns the socket of the HAProxy worker
+// that serves new connections.
 func (f *Flags) Canary(out string, e edge.Edge, worker func(context.Context) (runtimeapi.Socket, error)) *controller.Canary {
 	if !f.canary.wanted {
 		return nil
@@ -80,8 +82,8 @@ func (f *Flags) Canary(out string, e edge.Edge, worker func(context.Context) (ru
 	return k
 }
 
-// name returns the name of this terminator in the fleet. Terminators with the same Lease have the
-// same name, because they write to the same directory.
+// name returns the name of this terminator in the fleet. Terminators with the same Lease share one
+// directory, so they also share one name.
 func (f *Flags) name(out string) string {
 	if f.lease != "" {
 		return "lease " + f.lease

@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 )
 
-// Flags are the values of the flags. Call Register, parse the flags, and call
-// Elector, Store, CheckCanary and Canary.
+// Flags are the values of the flags with which several terminators work together. Call Register,
+// parse the flags, and call Elector, Store, CheckCanary and Canary.
 type Flags struct {
 	lease, leaseCluster, orders string
 	canary                      canaryFlags

@@ -8,9 +8,9 @@ import (
 
 // Counters are numbers of one backend, or of several backends together.
 type Counters struct {
-	// Responses counts the HTTP responses, and Errors those with a status of 5xx. ConnErrors counts
-	// the connections to servers that failed. HAProxy may retry such a connection, so not each of
-	// them is a failed request.
+	// Responses counts the HTTP responses, and Errors the responses with a status of 5xx.
+	// ConnErrors counts the failed connections to servers. HAProxy may retry a connection, so a
+	// failed connection is not always a failed request.
 	Responses, Errors, ConnErrors uint64
 }
 
@@ -83,7 +83,8 @@ func (m *Meter) Read(now Counts) Counts {
 	return since
 }
 
-// Recent is the sum of Counts over the last time: at least of Length, and less than twice Length.
+// Recent is the sum of Counts over a recent period, which lasts at least Length, and less than
+// twice Length.
 type Recent struct {
 	Length time.Duration
 

@@ -22,11 +22,12 @@ const (
 type Policy struct {
 	// For is the time for which a change is observed; 0 means DefaultFor, 2 minutes.
 	For time.Duration
-	// MinRequests is the number of responses of a backend from which on its errors count. 0 means
-	// DefaultMinRequests, 50.
+	// MinRequests is the smallest number of responses at which Decide compares a backend. The
+	// errors of a backend with fewer responses do not count. 0 means DefaultMinRequests, 50.
 	MinRequests uint64
-	// MaxErrors is the largest rise of the share of errors, from 0 to 1, besides the rise that
-	// chance may cause. 0 means DefaultMaxErrors, 0.01.
+	// MaxErrors is the largest permitted rise of the share of errors: 0.01 permits a rise from 2 to
+	// 3 percent. A rise that chance can cause is permitted in addition; see Decide. 0 means
+	// DefaultMaxErrors, 0.01.
 	MaxErrors float64
 	// MaxFailures is the number of failures in a row at which a probe withdraws the change. 0 means
 	// DefaultMaxFailures, 3.
@@ -62,9 +63,9 @@ type Observation struct {
 	Counted time.Duration
 	// Failing are the probes that fail now, without the probes that failed before the change.
 	Failing []Failure
-	// Before are the counters of each backend in the minutes before the change. If Before is nil,
-	// for example because the program has restarted, Decide compares only the sums of all backends,
-	// and Total is the sum before the change.
+	// Before are the counters of each backend in the minutes before the change. Before is nil if
+	// they are unknown, for example after a restart of the program. Then Decide compares only the
+	// sum of all backends with Total, the sum before the change.
 	Before Counts
 	Total  Counters
 	// After are the counters of each backend since the change.
@@ -76,11 +77,12 @@ type Observation struct {
 // A backend that had no responses before the change is compared with the sum of all backends before
 // the change.
 //
-// If a backend fails now and then, the share of errors differs by chance from minute to minute, and
-// the more so, the fewer responses there are. So errors withdraw a change only if their share rises
-// by more than MaxErrors and four standard deviations of the difference. Chance alone exceeds four
-// standard deviations in one of 30,000 comparisons: there may be hundreds of backends, and each round
-// of an observation compares all of them.
+// The share of errors also varies by chance, above all if there are few responses. So errors
+// withdraw a change only if their share rises by more than MaxErrors plus four standard deviations
+// of the difference.
+//
+// Chance alone exceeds four standard deviations only in one of 30,000 comparisons. The limit is so
+// high because each round of an observation compares all backends, and there may be hundreds.
 func (p Policy) Decide(o Observation) (verdict Verdict, cause string) {
 	for _, f := range o.Failing {
 		if f.Rounds >= cmp.Or(p.MaxFailures, DefaultMaxFailures) {
@@ -96,8 +98,8 @@ func (p Policy) Decide(o Observation) (verdict Verdict, cause string) {
 	return Approved, ""
 }
 
-// compare describes the first backend whose errors have risen too much. It returns "" if the errors of
-// no backend have.
+// compare describes the first backend whose errors have risen too much. Without such a backend, it
+// returns "".
 func (p Policy) compare(o Observation) (cause string) {
 	if o.Before == nil {
 		return p.compareOne("all backends", o.Total, o.After.Sum())
@@ -138,7 +140,8 @@ func (p Policy) compareOne(name string, before, after Counters) (cause string) {
 	return ""
 }
 
-// deviations is the number of standard deviations that count as chance.
+// deviations is the number of standard deviations up to which a rise of the share of errors counts
+// as chance.
 const deviations = 4
 
 func share(part, whole uint64) float64 {

@@ -1,5 +1,5 @@
 // Package canary decides whether new routes of an HAProxy do harm. It compares the answers to
-// probes, and the errors that HAProxy counts, with those before the change.
+// probes, and the errors that HAProxy counts, before and after the change to the new routes.
 //
 //	policy := canary.Policy{For: 2 * time.Minute}
 //	verdict, cause := policy.Decide(canary.Observation{
@@ -11,11 +11,11 @@
 // A [Meter] turns the counters of HAProxy into [Counts] of a period, also over a reload. A [Prober]
 // sends the probes to an HAProxy.
 //
-// Package controller observes a change with this package; package fleet contains the state of the
-// change that all terminators follow.
+// Package controller observes a change with this package. Package fleet describes which routes are
+// tried or approved, so that all terminators of a fleet follow the result.
 //
 // # What it does not do
 //
-// The package does not measure the time of responses. It sees only what one HAProxy sees: an error
-// that no probe and no client of this HAProxy causes stays unknown.
+// The package does not measure the time of responses. It sees only errors of the requests that
+// its probes and the clients of one HAProxy send.
 package canary

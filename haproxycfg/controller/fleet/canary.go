@@ -32,8 +32,8 @@ type Trial struct {
 	// Failing are the probes that failed already before the trial.
 	Failing []string `json:"failing,omitempty"`
 	// Responses counts the responses of the terminator's HAProxy in the minutes before the trial.
-	// Errors counts the responses with a status of 5xx, and ConnErrors the connections to servers
-	// that failed.
+	// Errors counts the responses with a status of 5xx, and ConnErrors the failed connections to
+	// servers.
 	Responses  uint64 `json:"responses,omitempty"`
 	Errors     uint64 `json:"errors,omitempty"`
 	ConnErrors uint64 `json:"connErrors,omitempty"`
@@ -50,8 +50,8 @@ const (
 	maxFailing    = 32
 )
 
-// Is reports whether all terminators serve the same routes with c and with other. nil is the same
-// as nil.
+// Is reports whether c and other are the same: the same approved routes, and the same trial in the
+// same state. Two nil values are the same.
 func (c *Canary) Is(other *Canary) bool {
 	if c == nil || other == nil {
 		return c == other
@@ -110,17 +110,17 @@ const (
 type Member struct {
 	// Terminator is the name of the terminator. Declarations is the ID of its declared routes.
 	Terminator, Declarations string
-	// Fresh is true if the declared routes have changed to the present ones after the terminator had
-	// started. If Fresh is false and the routes are in Canary.Earlier, the terminator does not try
-	// them: the files of this terminator may be older than the files of the others.
+	// Fresh is true if the declared routes have changed since the start of the terminator. If Fresh
+	// is false, the terminator tries no routes that are in Canary.Earlier, because its files may be
+	// older than the files of other terminators.
 	Fresh bool
 	// Waited is the time for which the terminator has seen the present trial of another terminator.
 	Waited time.Duration
 }
 
-// Next returns what a terminator does. If another terminator neither ends its
-// trial nor begins a new one within the time "patience", Next returns Begin: the other terminator
-// may have died. c may be nil.
+// Next returns what a terminator must do with its declared routes. If the trial of another
+// terminator does not end within the time "patience", Next returns Begin, because the other
+// terminator may have died. c may be nil.
 func (c *Canary) Next(m Member, patience time.Duration) Step {
 	t := c.Running()
 	mine := t != nil && t.Terminator == m.Terminator

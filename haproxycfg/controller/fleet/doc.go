@@ -20,15 +20,15 @@
 //
 // # A canary
 //
-// A [Canary] contains the routes that all terminators serve, the approved routes, and a [Trial] of
-// new routes on one terminator. Canary.Next says what a terminator does with its declared routes:
+// A [Canary] contains the approved routes, which all terminators serve, and a [Trial] of new routes
+// on one terminator. Canary.Next says what a terminator does with its declared routes:
 //
-//   - The first terminator that stores a Trial serves the new routes. Either it approves them, or it
-//     withdraws them, with a cause.
-//   - The other terminators serve the approved routes until then. If the terminator with the trial
-//     does nothing for some time, another one begins the trial anew.
-//   - Routes that are withdrawn are not tried again until somebody approves them, or declares other
-//     routes.
+//   - The first terminator that stores a Trial serves the new routes. Then it approves them,
+//     or withdraws them with a cause.
+//   - During the trial, the other terminators serve the approved routes.
+//   - If the trial does not end for some time, another terminator begins it anew.
+//   - Withdrawn routes are not tried again before somebody has declared other routes. An operator
+//     can approve them without another trial.
 //
 // # What it does not do
 //

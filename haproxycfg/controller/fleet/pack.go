@@ -15,9 +15,8 @@ import (
 // an edge, have about 150 MB.
 const maxUnpacked = 512 << 20
 
-// Pack returns routes as JSON, compressed with gzip, for Hold.Routes and
-// Canary.Routes. 10,000 routes to 1,000 services have about 80 kB (go test -bench Pack). Equal
-// routes give equal bytes.
+// Pack returns routes as JSON, compressed with gzip, for Hold.Routes and Canary.Routes. 10,000
+// routes to 1,000 services have about 80 kB (go test -bench Pack). Equal routes give equal bytes.
 func Pack(list []routes.Route) ([]byte, error) {
 	if list == nil {
 		list = []routes.Route{}

@@ -24,7 +24,8 @@ type State struct {
 	Canary *Canary
 }
 
-// SameRoutes reports whether each terminator serves the same routes with s and with other.
+// SameRoutes reports whether s and other have the same hold and the same Canary, so that each
+// terminator serves the same routes with both.
 func (s State) SameRoutes(other State) bool {
 	return s.Hold.Is(other.Hold) && s.Canary.Is(other.Canary)
 }

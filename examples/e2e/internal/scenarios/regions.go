@@ -30,7 +30,8 @@ var regions = scenario.Scenario[*Env]{
 // regionsFile is the path of a file with the regions of clients.
 type regionsFile string
 
-// The method "set" replaces the networks of nearRegion. Without networks, the file has no regions.
+// The method "set" writes the file with one region, nearRegion, which contains the networks.
+// Without networks, it writes a file without regions.
 func (f regionsFile) set(networks ...netip.Prefix) error {
 	if len(networks) == 0 {
 		return replaceFile(string(f), "regions: []\n")
@@ -116,8 +117,8 @@ func runRegions(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 	return t.row(scenario.Row{What: "the other routes meanwhile"}, start)
 }
 
-// The method "stays" adds a row that fails if a request of the next seconds does not reach the cluster
-// "in". The cluster "other" is the only other cluster.
+// The method "stays" waits for some requests, and adds a row to the report. The row fails if one of
+// these requests fails, or reaches the cluster "other" instead of the cluster "in".
 func (t *traffic) stays(ctx context.Context, what string, in, other *lab.Cluster) error {
 	start := time.Now()
 	if err := t.await(ctx, quietRequests, start); err != nil {

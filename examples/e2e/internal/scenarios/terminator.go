@@ -207,8 +207,9 @@ type route struct {
 
 type backend struct{ cluster, service, port string }
 
-// preference says which cluster serves the clients of a region. An empty region means all other
-// clients. The quorum is in percent.
+// preference lists the clusters for the clients of a region, the preferred cluster first. HAProxy
+// chooses the first cluster of which it can use at least "quorum" percent of the servers. An empty
+// region means all other clients.
 type preference struct {
 	region   string
 	quorum   int
