@@ -20,8 +20,8 @@ var (
 	// clients send random bytes (GREASE). The others have an old ECHConfig.
 	ErrNoKey = errors.New("ech: no key for this config_id")
 	// ErrDecrypt means that a key has the config_id and the cipher suite of the client, but cannot
-	// decrypt the hello. With n keys, a client that sends random bytes causes this error in n of
-	// 256 cases.
+	// decrypt the hello. The config_id has one byte, so with n keys, a client that sends random
+	// bytes causes this error in n of 256 cases.
 	ErrDecrypt = errors.New("ech: the key of this config_id does not decrypt the hello")
 )
 
