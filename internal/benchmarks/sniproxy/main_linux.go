@@ -132,8 +132,8 @@ func measureRun(ctx context.Context, s settings, progress io.Writer, jobs func(c
 	return result, err
 }
 
-// withRouters finds or builds the routers of -peers. It calls the function do with them, with a
-// directory for files, which it removes at the end, and with a context that ends after -limit.
+// withRouters finds or builds the routers of -peers, and passes them to the function "do". It also
+// passes a context that ends after -limit, and a directory for files, which it removes at the end.
 func (s settings) withRouters(ctx context.Context, progress io.Writer, do func(ctx context.Context, dir string, routers []peer.Router) error) (err error) {
 	dir, err := os.MkdirTemp("", "bench-routers-")
 	if err != nil {

@@ -73,8 +73,8 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), ""), err
 }
 
-// fetched returns the path of a router that the Makefile has fetched from a suite of Debian. It
-// returns "" if there is no suite. The environment variables are those of the Makefile.
+// fetched returns the path at which the Makefile stores a router from a suite of Debian. It returns
+// "" if suite is empty. The Makefile reads the same environment variables.
 func fetched(name, suite string) (path string, err error) {
 	if suite == "" {
 		return "", nil
