@@ -112,9 +112,10 @@ func limitError(err error) error {
 	return err
 }
 
-// The connections of a Server leave an eighth of the descriptors, from minSpareFiles to
-// maxSpareFiles, to the rest of the process: listeners, files, connections to a host API, and the
-// pipes of the relay. Without a free descriptor, the relay works without a pipe.
+// The connections of a Server may not use all descriptors of the process. A Server keeps an eighth of
+// them free, but at least minSpareFiles and at most maxSpareFiles. The rest of the process uses these
+// descriptors for listeners, files, connections to a host API, and the pipes of the relay. Without a
+// free descriptor, the relay works without a pipe.
 const (
 	minSpareFiles = 24
 	maxSpareFiles = 512

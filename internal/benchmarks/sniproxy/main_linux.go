@@ -111,9 +111,9 @@ func run(ctx context.Context, s settings, progress io.Writer) (result report.Res
 	return result, err
 }
 
-// measureRun measures all routers in all rounds. The argument "jobs" returns the jobs of a round for
-// the given number of processors. In each round, measureRun starts each router once for each job. A
-// job is a list of stages, the measurements of one process of the router.
+// measureRun measures all routers in all rounds. A job is the list of measurements that measureRun
+// makes with one process of a router. In each round, it starts each router once for each job. The
+// function "jobs" returns the jobs of a round for a number of processors.
 func measureRun(ctx context.Context, s settings, progress io.Writer, jobs func(cores int) [][]stage) (result report.Run, err error) {
 	err = s.withRouters(ctx, progress, func(ctx context.Context, dir string, routers []peer.Router) (err error) {
 		b := &bench{settings: s, dir: dir, progress: progress}
