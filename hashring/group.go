@@ -119,9 +119,9 @@ func (g *group) order(c []uint64, key uint64) {
 	}
 }
 
-// repair puts the candidates c, sorted by the upper bits of the scores, into the order that score
-// v1 defines. A candidate has the index of the node in place of the lower bits of its score. So
-// repair compares the whole scores of candidates with equal upper bits.
+// repair corrects the order of the candidates c, which are already sorted as integers. A candidate
+// has the upper bits of the node's score, and the index of the node in place of the lower bits. If
+// candidates have equal upper bits, repair sorts them with the method "compare".
 func (g *group) repair(c []uint64, key uint64) {
 	for i := 0; i < len(c); {
 		j := i + 1

@@ -232,10 +232,12 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns the argument "before" for the next call of [Actual.Plan], if HAProxy carried out
-// only a part of the last plan. Pass the arguments with which Plan made the last plan. The next plan
-// completes the changes of servers. If such a server is in maintenance, the next plan assumes that
-// the last plan, and not a person, has begun the maintenance.
+// Unsettled is for the case that HAProxy has carried out only a part of the last plan. Its arguments
+// are those of the call of [Actual.Plan] that made the last plan. Unsettled returns the backends to
+// pass as "before" to the next call of Plan.
+//
+// The next plan completes the changes of servers. If such a server is in maintenance, the next plan
+// assumes that the last plan began the maintenance. So it can end a maintenance that a person began.
 //
 // If the last plan adds or deletes backends, reload HAProxy instead: a backend may have no servers
 // yet, or may not be published.

@@ -158,7 +158,7 @@ func (c *Client) SetTLS(conf *tls.Config) {
 //   - when the servers begin or cease to fail;
 //   - when Age becomes 0, or is no longer 0.
 //
-// An answer is usable if its status is not 404, its fields are correct, and it is not too large.
+// An answer is usable if its status is 200 or 304, its fields are correct, and it is not too large.
 // While no server sends a usable answer, the last pods stay without a time limit. Follow tries
 // again after 0.25 to 0.5 s, and doubles the pause with each failure, to at most 5 to 10 s.
 //

@@ -369,8 +369,8 @@ func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	return g.blocked(ctx, others[0], n.Name+" (not Ready since")
 }
 
-// blocked waits until "nodegate may" refuses the node, with this text in the answer. The first
-// answers may have another text: while a terminator applies a change, nodegate cannot decide.
+// blocked runs the command "nodegate may" until it refuses the node and its output contains text.
+// The first outputs can differ: while a terminator applies a change, nodegate cannot decide.
 func (g *gated) blocked(ctx context.Context, node, text string) error {
 	_, err := lab.Until(ctx, "nodegate", patience, func(ctx context.Context) error {
 		code, out, err := g.nodegate(ctx, "may", node)
