@@ -35,6 +35,8 @@
 #   make test-coming-from   runs the example of the page about nginx with a real nginx; make ci does not run it
 #   make test-nginx   fetches the nginx of Debian 13, which reads the TLVs of PROXY headers from the SNI router; make ci does not
 #               run it
+#   make test-openssl   fetches OpenSSL 4 from Debian experimental, and tests Encrypted ClientHello through the SNI router with it;
+#               make ci does not run it
 #   make image  builds an OCI image layout of these binaries, without Docker, in IMAGE_DIR (ARCHS='amd64 arm64')
 #   make test-image   builds the image for one architecture, and runs each binary in a chroot; make ci does not run it
 #   make test-pages   runs the commands of the pages "From zero to running", and compares their output (needs root;
@@ -366,7 +368,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-other-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx e2e-newest e2e-long test-fuzz release test-reproducible test-licences fuzz-long bench-long bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-other-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx test-openssl e2e-newest e2e-long test-fuzz release test-reproducible test-licences fuzz-long bench-long bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
@@ -417,6 +419,13 @@ test-coming-from: peers
 test-nginx:
 	@.ci/nginx $(NGINX_DIR)/trixie trixie
 	HEADGATE_NGINX=$(NGINX_DIR)/trixie/nginx $(GO) test -count=1 -run NginxReadsTLVs ./sniproxy
+
+# The OpenSSL of Debian 12 and 13 has no Encrypted ClientHello.
+OPENSSL_DIR ?= $(HOME)/.cache/headgate/openssl
+.PHONY: test-openssl
+test-openssl:
+	@.ci/openssl $(OPENSSL_DIR)
+	HEADGATE_OPENSSL=$(OPENSSL_DIR)/openssl $(GO) test -count=1 -run ECHWithOpenSSL ./examples/snirouter
 
 promtool:
 	@.ci/install promtool prometheus
