@@ -65,7 +65,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	for i, name := range limitNames {
 		fs.StringVar(&s.limits[i], name, "", usage[i])
 	}
-	fs.Var(&s.only, "only", "`name` or kind of a drill to run, such as zone; may be given several times; all if missing")
+	fs.Var(&s.only, "only", cli.Meaning("only", "a drill, or a kind of drills such as zone", "all drills if missing"))
 	fs.BoolVar(&s.json, "json", false, cli.Meaning("json"))
 	fs.BoolVar(&s.details, "details", false, "print after the table what happens in each drill, and what the operator sees")
 	fs.StringVar(&s.begin, "begin", "", "`time` at which the simulation begins, such as 2026-01-31T12:00:00Z; the present time if empty")

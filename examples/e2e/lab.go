@@ -6,12 +6,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,69 +18,57 @@ import (
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
 	"github.com/headgate/headgate/examples/e2e/internal/sandbox"
+	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-const labUsage = `e2e lab eu-1 eu-2
-Starts small Kubernetes clusters with these names, and a shell on a machine at their edge. Each
-cluster has three nodes, in the zones a, b and c. KUBECONFIG names all clusters, and the context of
-a cluster is its name. Everything ends with the shell.
+const labCommand = program + " lab"
 
-`
-
-// labMain runs "e2e lab", and returns the exit status. main calls labMain twice: in the process
-// outside the sandbox, which creates the sandbox, and in the process inside.
-func labMain(args []string) int {
-	f := flag.NewFlagSet("e2e lab", flag.ContinueOnError)
-	logs := f.String("logs", "", "the `directory` to keep the logs of all processes in (default: they disappear with the lab)")
-	f.Usage = func() {
-		fmt.Fprint(f.Output(), labUsage)
-		f.PrintDefaults()
-	}
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
+// runLab is the command "lab". The process outside the sandbox, which creates the sandbox, and the
+// process inside both call runLab.
+func runLab(ctx context.Context, inv cli.Invocation) int {
+	var s settings
+	fs := cli.NewFlagSet(labCommand)
+	s.registerFiles(fs)
+	var names []string
+	for {
+		name, others := cli.CutArgument(fs, inv.Args)
+		if name == "" {
+			break
 		}
-		return 2
+		names, inv.Args = append(names, name), others
 	}
-	bin, err := filepath.Abs(cmp.Or(os.Getenv(binEnv), defaultBin()))
-	if err == nil {
-		err = os.Setenv(binEnv, bin)
+	if code, done := inv.Parse(fs); done {
+		return code
 	}
-	if err != nil {
-		fail(err)
+	if len(names) == 0 {
+		return inv.Fail(cli.ExitUsage, labCommand, "want the name of a cluster (-h shows an example)")
+	}
+	if err := s.passBin(); err != nil {
+		return inv.Fail(cli.ExitUsage, labCommand, "%v", err)
 	}
 	if sandbox.Current() == sandbox.Inside {
-		return labInside(bin, *logs, f.Args())
+		return labInside(ctx, inv, s, names)
 	}
-	if len(f.Args()) == 0 {
-		f.Usage()
-		return 2
+	if err := missing(s.bin, "kubectl"); err != nil {
+		return inv.Fail(cli.ExitUsage, labCommand, "%v", err)
 	}
-	if err := missing(bin, "kubectl"); err != nil {
-		fail(err)
-	}
-	code, err := sandbox.RunOutside(true)
-	if err != nil {
-		fail(err)
-	}
-	return code
+	return outside(inv, labCommand, true)
 }
 
-func labInside(bin, logs string, names []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+func labInside(ctx context.Context, inv cli.Invocation, s settings, names []string) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	const dir = sandbox.Dir + "/lab"
-	l, err := lab.New(lab.Options{Bin: bin, Dir: dir, Logs: cmp.Or(logs, dir+"/logs")})
+	l, err := lab.New(lab.Options{Bin: s.bin, Dir: dir, Logs: cmp.Or(s.logs, dir+"/logs")})
 	if err != nil {
-		fail(err)
+		return inv.Fail(cli.ExitUsage, labCommand, "%v", err)
 	}
-	code, err := labShell(ctx, l, bin, names)
+	code, err := labShell(ctx, l, s.bin, names)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e lab:", err)
-		return 2
+		return inv.Fail(cli.ExitFailed, labCommand, "%v", err)
 	}
-	return code
+	return min(code, cli.ExitFailed) // a shell may end with an exit code that means something else here
 }
 
 // labShell starts the clusters and the shell, and returns the exit status of the shell.

@@ -12,9 +12,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
+	_ "embed"
 	"flag"
 	"fmt"
 	"os"
@@ -32,103 +31,131 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/sandbox"
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 	"github.com/headgate/headgate/examples/e2e/internal/scenarios"
+	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// settings are the values of the flags.
-type settings struct {
-	only, bin, logs string
-	keep, list      bool
+const program = "e2e"
+
+//go:embed README.md
+var readme string // its table of flags groups the help
+
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Runs the end-to-end test on Kubernetes clusters of its own.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{
+			Example: "e2e -only smoke",
+			Exits: map[int]string{
+				cli.ExitOK:     "all scenarios succeeded",
+				cli.ExitFailed: "a scenario failed, or a signal ended the test",
+				cli.ExitUsage:  exitUsage,
+			},
+			Run: runTest,
+		},
+		{
+			Name: "lab", Args: "CLUSTER …",
+			Summary: "Starts small Kubernetes clusters with these names, and a shell on a machine at their edge. Each cluster has three nodes, in the zones a, b and c. KUBECONFIG names all clusters, and the context of a cluster is its name. Everything ends with the shell.",
+			Example: "e2e lab eu-1 eu-2",
+			Exits: map[int]string{
+				cli.ExitOK:     "the last command of the shell succeeded",
+				cli.ExitFailed: "the clusters did not start, or the last command of the shell failed",
+				cli.ExitUsage:  exitUsage,
+			},
+			Run: runLab,
+		},
+	},
 }
 
-const usage = `e2e -only smoke
-Runs the end-to-end test on Kubernetes clusters of its own. Exit status: 0 all is well,
-1 a scenario failed, 2 bad usage or something is missing.
-
-`
+const exitUsage = "a flag is wrong, or the machine lacks something that the test needs"
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "pod" {
+	if len(os.Args) > 1 && os.Args[1] == "pod" { // only the lab runs this command, so -h does not show it
 		os.Exit(runPod(os.Args[2:]))
 	}
 	if sandbox.Current() == sandbox.Init {
 		sandbox.RunInit()
 	}
-	if len(os.Args) > 1 && os.Args[1] == "lab" {
-		os.Exit(labMain(os.Args[2:]))
-	}
-	s, err := parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fail(err)
-	}
-	if s.list {
-		for _, sc := range scenarios.All() {
-			fmt.Printf("%-12s %s\n", sc.Name, sc.About)
+	cli.Main(func(ctx context.Context, inv cli.Invocation) int {
+		if sandbox.Current() == sandbox.Inside {
+			inv.Environ = nil // the process outside the sandbox has already warned of mistyped variables
 		}
-		return
-	}
-	selected, err := scenario.Select(scenarios.All(), s.only)
-	if err != nil {
-		fail(err)
-	}
-	if sandbox.Current() == sandbox.Inside {
-		os.Exit(inside(s, selected))
-	}
-	if err := missing(s.bin); err != nil {
-		fail(err)
-	}
-	code, err := sandbox.RunOutside(false)
-	if err != nil {
-		fail(err)
-	}
-	os.Exit(code)
+		return commandLine.Run(ctx, inv)
+	})
 }
 
-// fail ends the program before it has run a scenario.
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "e2e:", err)
-	os.Exit(2)
+// settings are the values of the flags.
+type settings struct {
+	only       cli.Strings
+	bin, logs  string
+	keep, list bool
 }
 
-// binEnv is the environment variable that passes the bin directory to the stage inside the sandbox.
-// In a chroot, that stage may be unable to find its own path.
-const binEnv = "HEADGATE_E2E_BIN"
-
-// defaultBin returns the directory of this program if this directory contains the programs of
-// Kubernetes. Otherwise, defaultBin returns the value of binEnv, or "bin" if binEnv is not set.
-func defaultBin() string {
-	if exe, err := os.Executable(); err == nil && executable(filepath.Join(filepath.Dir(exe), "kube-apiserver")) {
-		return filepath.Dir(exe)
-	}
-	return cmp.Or(os.Getenv(binEnv), "bin")
+// registerFiles defines the flags that the test and the lab have.
+func (s *settings) registerFiles(fs *flag.FlagSet) {
+	fs.StringVar(&s.bin, "bin", "", "`directory` that build.sh built into; if empty, the directory of e2e if the programs are there, and otherwise bin")
+	fs.StringVar(&s.logs, "logs", "", "`directory` to keep the logs of all processes in; if empty, only a test that fails keeps them, in a new directory in /tmp")
 }
 
-func parse(args []string) (settings, error) {
-	bin := defaultBin()
-	var s settings
-	f := flag.NewFlagSet("e2e", flag.ContinueOnError)
-	f.StringVar(&s.only, "only", "", "the `scenarios` to run, separated by commas (default all)")
-	f.StringVar(&s.bin, "bin", bin, "the `directory` that build.sh built into")
-	f.StringVar(&s.logs, "logs", "", "the `directory` to keep the logs of all processes in (default: a temporary one, and only if something fails)")
-	f.BoolVar(&s.keep, "keep", false, "leave everything running at the end, until Ctrl-C, and say how to look around")
-	f.BoolVar(&s.list, "list", false, "list the scenarios")
-	f.Usage = func() {
-		fmt.Fprint(f.Output(), usage)
-		f.PrintDefaults()
-	}
-	if err := f.Parse(args); err != nil {
-		return s, err
-	}
-	if f.NArg() > 0 {
-		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
+// passBin makes the path of the bin directory absolute, and passes it to the stage inside the sandbox
+// in the environment. In a chroot, that stage may be unable to find its own path.
+func (s *settings) passBin() error {
+	if s.bin == "" {
+		s.bin = "bin"
+		if exe, err := os.Executable(); err == nil && executable(filepath.Join(filepath.Dir(exe), "kube-apiserver")) {
+			s.bin = filepath.Dir(exe)
+		}
 	}
 	var err error
 	if s.bin, err = filepath.Abs(s.bin); err != nil {
-		return s, err
+		return err
 	}
-	return s, os.Setenv(binEnv, s.bin)
+	return os.Setenv(cli.EnvPrefix+"BIN", s.bin) // the variable of the flag -bin
+}
+
+// runTest is the command without a name.
+func runTest(ctx context.Context, inv cli.Invocation) int {
+	var s settings
+	fs := cli.NewFlagSet(program)
+	s.registerFiles(fs)
+	fs.Var(&s.only, "only", cli.Meaning("only", "a scenario, or several with commas between them", "all scenarios except the long ones if missing"))
+	fs.BoolVar(&s.keep, "keep", false, "leave everything running at the end, until Ctrl-C, and say how to look around")
+	fs.BoolVar(&s.list, "list", false, "list the scenarios")
+	if code, done := inv.Parse(fs); done {
+		return code
+	}
+	if s.list {
+		for _, sc := range scenarios.All() {
+			fmt.Fprintf(inv.Stdout, "%-12s %s\n", sc.Name, sc.About)
+		}
+		return cli.ExitOK
+	}
+	selected, err := scenario.Select(scenarios.All(), strings.Join(s.only, ","))
+	if err == nil {
+		err = s.passBin()
+	}
+	if err != nil {
+		return inv.Fail(cli.ExitUsage, program, "%v", err)
+	}
+	if sandbox.Current() == sandbox.Inside {
+		return inside(ctx, inv, s, selected)
+	}
+	if err := missing(s.bin); err != nil {
+		return inv.Fail(cli.ExitUsage, program, "%v", err)
+	}
+	return outside(inv, program, false)
+}
+
+// The function "outside" runs this command again inside the sandbox, and returns the exit code.
+func outside(inv cli.Invocation, command string, foreground bool) int {
+	code, err := sandbox.RunOutside(foreground)
+	if err != nil {
+		return inv.Fail(cli.ExitUsage, command, "%v", err)
+	}
+	if code > cli.ExitUsage { // a signal has killed a stage of the sandbox
+		return inv.Fail(cli.ExitFailed, command, "the sandbox ended with exit status %d", code)
+	}
+	return code
 }
 
 // missing returns an error that lists everything that the test needs and this machine does not
@@ -165,8 +192,8 @@ func executable(path string) bool {
 }
 
 // The function "inside" runs the scenarios and returns the exit status.
-func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+func inside(ctx context.Context, inv cli.Invocation, s settings, selected []scenario.Scenario[*scenarios.Env]) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	start := time.Now()
@@ -181,7 +208,7 @@ func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 	}
 	l, err := lab.New(lab.Options{Bin: s.bin, Dir: dir, Logs: logs})
 	if err != nil {
-		fail(err)
+		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 	env := &scenarios.Env{Lab: l, Logf: logf}
 	rows := scenario.Run(ctx, env, selected, l.Died, scenarios.WatchSlowness, logf)
@@ -199,16 +226,16 @@ func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 	}
 	fmt.Println()
 	if err := scenario.WriteTable(os.Stdout, rows); err != nil {
-		fail(err)
+		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
 	if s.keep && ctx.Err() == nil {
 		fmt.Print(l.Guide(sandbox.HostPID()))
 		<-ctx.Done()
 	}
 	if failed {
-		return 1
+		return cli.ExitFailed
 	}
-	return 0
+	return cli.ExitOK
 }
 
 // keepLogs copies logs out of the sandbox.

@@ -31,6 +31,7 @@ var meanings = map[string]string{
 	"max-waiting":       "largest `number` of requests that wait for changes at one time; for one more, the client address with the most waiting requests gets an early answer to its oldest",
 	"namespace":         "`namespace` of the objects",
 	"node-agent-port":   "`port` of the node agents",
+	"only":              "`name` of what to run; may be given several times",
 	"out":               "`directory` for the files of the program",
 	"policy":            "YAML `file` with the policy",
 	"poll":              "how often to look for changes of files that the operating system has not reported",

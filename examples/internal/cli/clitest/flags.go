@@ -54,7 +54,7 @@ func FlagsPage(t testing.TB, p usage.Program) {
 		return
 	}
 	if os.Getenv("UPDATE_FLAGS") == "" {
-		t.Errorf("the section %q of %s is out of date; UPDATE_FLAGS=1 go test -p 1 -run TestFlagsPage ./examples/... writes it", p.Name, file)
+		t.Errorf("the section %q of %s is out of date; UPDATE_FLAGS=1 go test -p 1 -run TestFlagsPage ./examples/... (for e2e: in examples/e2e) writes it", p.Name, file)
 		return
 	}
 	if err := os.WriteFile(file, slices.Concat(page[:begin], []byte(want), page[end:]), 0o644); err != nil {
