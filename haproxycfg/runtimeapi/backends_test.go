@@ -96,12 +96,6 @@ func TestPlanAddsAndDeletesBackends(t *testing.T) {
 			return r.StatusCode
 		}
 		require.Equal(t, http.StatusOK, status())
-
-		conn, err := dial(t.Context(), "", "")
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = conn.Close() })
-		_, err = io.WriteString(conn, "POST /n/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
-		require.NoError(t, err)
 		backend := func() (s runtimeapi.Stat) {
 			rows, err := socket.Stats(t.Context())
 			require.NoError(t, err)
@@ -112,6 +106,14 @@ func TestPlanAddsAndDeletesBackends(t *testing.T) {
 			}
 			return s
 		}
+		// HAProxy ends a stream a moment after the client has the response.
+		require.Eventually(t, func() bool { return backend().Sessions == 0 }, time.Minute, 5*time.Millisecond)
+
+		conn, err := dial(t.Context(), "", "")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		_, err = io.WriteString(conn, "POST /n/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+		require.NoError(t, err)
 		require.Eventually(t, func() bool { return backend().Sessions == 1 }, time.Minute, 5*time.Millisecond)
 		p = plan(added, gone)
 		require.Empty(t, p.Reload)
