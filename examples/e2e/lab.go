@@ -30,13 +30,7 @@ func runLab(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(labCommand)
 	s.registerFiles(fs)
 	var names []string
-	for {
-		name, others := cli.CutArgument(fs, inv.Args)
-		if name == "" {
-			break
-		}
-		names, inv.Args = append(names, name), others
-	}
+	names, inv.Args = cli.CutArguments(fs, inv.Args)
 	if code, done := inv.Parse(fs); done {
 		return code
 	}

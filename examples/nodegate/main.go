@@ -102,13 +102,7 @@ func runWith(ctx context.Context, inv cli.Invocation, name string, cmd command) 
 	s.register(fs)
 	cmd.register(fs)
 	var nodes []string
-	for {
-		node, rest := cli.CutArgument(fs, inv.Args)
-		if node == "" {
-			break
-		}
-		nodes, inv.Args = append(nodes, node), rest
-	}
+	nodes, inv.Args = cli.CutArguments(fs, inv.Args)
 	if code, done := inv.Parse(fs); done {
 		return code
 	}

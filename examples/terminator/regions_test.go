@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,20 +23,6 @@ const preferRoutes = `routes:
   - {region: near, clusters: [eu-2, eu-1]}
   - {clusters: [eu-1]}
 `
-
-// answers sends a request to the route of preferRoutes, and returns the cluster that has answered.
-func (s *shiftWorld) answers() string {
-	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
-	require.NoError(s.t, err)
-	request.Host = "api.example.com"
-	response, err := s.client.Do(request)
-	require.NoError(s.t, err)
-	body, err := io.ReadAll(response.Body)
-	require.NoError(s.t, err)
-	require.NoError(s.t, response.Body.Close())
-	require.Equal(s.t, http.StatusOK, response.StatusCode, "no request fails")
-	return string(body)
-}
 
 // only returns a function that sends ten requests, and reports whether the cluster has answered all of
 // them.

@@ -31,6 +31,7 @@ type shiftWorld struct {
 	flags  []string
 	faulty atomic.Bool // eu-2 answers 500
 	client http.Client
+	grpc   bool // the clusters serve gRPC, over HTTP/2 without TLS
 }
 
 const shiftRoutes = `routes:
@@ -95,7 +96,7 @@ func prepareShiftWorld(t *testing.T, declared string, flags ...string) (*shiftWo
 	if grpc {
 		transport := &http.Transport{Protocols: new(http.Protocols)}
 		transport.Protocols.SetUnencryptedHTTP2(true)
-		s.client.Transport = transport
+		s.client.Transport, s.grpc = transport, true
 	}
 	w.write("routes.yaml", declared)
 	s.url = fmt.Sprintf("http://127.0.0.1:%d/tracks", ports[0])
@@ -128,25 +129,34 @@ func (s *shiftWorld) share(percent float64, n int) {
 	s.t.Helper()
 	moved := 0
 	for range n {
-		request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
-		require.NoError(s.t, err)
-		request.Host = "api.example.com"
-		response, err := s.client.Do(request)
-		require.NoError(s.t, err)
-		body, err := io.ReadAll(response.Body)
-		require.NoError(s.t, err)
-		require.NoError(s.t, response.Body.Close())
-		if s.client.Transport != nil {
-			require.Equal(s.t, "HTTP/2.0 0", response.Proto+" "+response.Trailer.Get("Grpc-Status"))
-		}
-		if string(body) == "eu-2" {
+		if cluster := s.answers(); cluster == "eu-2" {
 			moved++
 		} else {
-			require.Equal(s.t, "eu-1", string(body))
+			require.Equal(s.t, "eu-1", cluster)
 		}
 	}
 	p := percent / 100
 	require.InDelta(s.t, percent, 100*float64(moved)/float64(n), 450*math.Sqrt(p*(1-p)/float64(n)))
+}
+
+// answers sends a request, and returns the cluster that has answered.
+func (s *shiftWorld) answers() string {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
+	require.NoError(s.t, err)
+	request.Host = "api.example.com"
+	response, err := s.client.Do(request)
+	require.NoError(s.t, err)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	require.NoError(s.t, response.Body.Close())
+	if !s.faulty.Load() {
+		require.Equal(s.t, http.StatusOK, response.StatusCode)
+	}
+	if s.grpc {
+		require.Equal(s.t, "HTTP/2.0 0", response.Proto+" "+response.Trailer.Get("Grpc-Status"))
+	}
+	return string(body)
 }
 
 // worker returns the process ID of the worker that serves. It returns "" while the master restarts

@@ -213,6 +213,17 @@ func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []str
 	return "", args
 }
 
+// CutArguments returns all arguments for which CutArgument returns one, and the other arguments.
+func CutArguments(fs *flag.FlagSet, args []string) (arguments, others []string) {
+	for {
+		argument, others := CutArgument(fs, args)
+		if argument == "" {
+			return arguments, args
+		}
+		arguments, args = append(arguments, argument), others
+	}
+}
+
 // AlsoIPv6 reports whether a listener on the address must also listen on IPv6. An address without a
 // host, such as ":80", means all addresses: IPv4, and IPv6 if this machine supports IPv6.
 func AlsoIPv6(addr string) bool { return strings.HasPrefix(addr, ":") && hasIPv6() }

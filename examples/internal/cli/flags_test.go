@@ -156,6 +156,12 @@ func TestCutArgument(t *testing.T) {
 		argument, others := CutArgument(fs, strings.Fields(line))
 		require.Equal(t, want, argument+": "+strings.Join(others, " "), line)
 	}
+	arguments, others := CutArguments(fs, strings.Fields("x -to a y -undo z"))
+	require.Equal(t, []string{"x", "y", "z"}, arguments)
+	require.Equal(t, []string{"-to", "a", "-undo"}, others)
+	arguments, others = CutArguments(fs, []string{"-undo"})
+	require.Empty(t, arguments)
+	require.Equal(t, []string{"-undo"}, others)
 }
 
 func TestAlsoIPv6(t *testing.T) {
