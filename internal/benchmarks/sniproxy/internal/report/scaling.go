@@ -114,7 +114,7 @@ func (s Scaling) table(c column, sizes []Size) string {
 const fewestRounds = 3
 
 // versus returns a cell with the ratio of our router to the best peer, and the name of this peer. The
-// cell has no ratio if the figure of the peer is nearly zero. It is "-" if a figure is missing.
+// cell has no ratio if the figure of the peer is nearly zero. It is "-" if no round has both figures.
 func (s Scaling) versus(size Size, m Metric) string {
 	ours, peer, ok := s.contenders(size, m)
 	switch at := ours.At(size, m); {
@@ -129,6 +129,8 @@ func (s Scaling) versus(size Size, m Metric) string {
 	ratio := ratios(ours, peer, size, m)
 	verdict := ""
 	switch {
+	case ratio.N == 0: // no round has both figures
+		return "-"
 	case ratio.N < fewestRounds:
 	case ratio.Max < 1:
 		verdict = ": win"

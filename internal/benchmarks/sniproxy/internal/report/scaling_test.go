@@ -72,6 +72,11 @@ func TestVersus(t *testing.T) {
 	s = growth()
 	s.Routers = s.Routers[2:]
 	require.Equal(t, "-", s.versus(Size{1, 100, 10}, ConnCPU), "without a peer")
+	s = growth()
+	for i := range s.Routers[2].Points {
+		s.Routers[2].Points[i].Round += 3
+	}
+	require.Equal(t, "-", s.versus(Size{1, 100, 10}, ConnCPU), "no round with both")
 }
 
 func TestSizeString(t *testing.T) {
