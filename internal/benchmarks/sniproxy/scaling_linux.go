@@ -44,6 +44,9 @@ func readScaling(file string) (result report.Scaling, err error) {
 	if err := json.Unmarshal(data, &result); err != nil {
 		return result, fmt.Errorf("%s: %w", file, err)
 	}
+	if len(result.Cores) == 0 || len(result.Open) < 2 || len(result.Hosts) == 0 {
+		return result, fmt.Errorf("%s: the figures are not of a run with -scaling", file)
+	}
 	return result, nil
 }
 

@@ -21,7 +21,7 @@ func TestScaling(t *testing.T) {
 	dir := t.TempDir()
 	file, page := filepath.Join(dir, "scaling.json"), filepath.Join(dir, "README.md")
 	require.NoError(t, os.WriteFile(page, []byte("# Figures\n"+firstMark+"old\n"+lastMark+"## Other\n"), 0o600))
-	args := []string{"-scaling", "-peers=plain", "-rounds=2", "-connections=100", "-json=" + file, "-page=" + page}
+	args := []string{"-scaling", "-peers=plain", "-rounds=2", "-connections=200", "-json=" + file, "-page=" + page}
 	var out strings.Builder
 	require.NoError(t, printScaling(t.Context(), smoke(t, args...), &out, t.Output()))
 
@@ -29,7 +29,7 @@ func TestScaling(t *testing.T) {
 	require.NoError(t, err)
 	cores, err := peer.Cores()
 	require.NoError(t, err)
-	require.Equal(t, report.Axes{Cores: upTo(min(2, len(cores)), 1), Open: []int{20, 100}, Hosts: []int{4, 20}}, result.Axes)
+	require.Equal(t, report.Axes{Cores: upTo(min(2, len(cores)), 1), Open: []int{20, 200}, Hosts: []int{4, 20}}, result.Axes)
 	require.Len(t, result.Routers, 1)
 	plain := result.Routers[0]
 	require.Len(t, plain.Points, 2*(2*len(result.Cores)+1))
@@ -72,6 +72,16 @@ func TestScalingPage(t *testing.T) {
 	want, err := insertFigures(string(page), figures)
 	require.NoError(t, err)
 	require.Equal(t, want, string(page), "go run ./sniproxy -scaling -from scaling.json -page README.md")
+}
+
+// TestReadScaling: a file that no run with -scaling has written is an error.
+func TestReadScaling(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "result.json")
+	for _, text := range []string{"", "{}", `{"base": {"cores": 1, "open": 100, "hosts": 10}, "routers": []}`, `{"cores": [1], "open": [100], "hosts": [10]}`} {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		_, err := readScaling(file)
+		require.ErrorContains(t, err, file+": ", text)
+	}
 }
 
 func TestInsertFigures(t *testing.T) {

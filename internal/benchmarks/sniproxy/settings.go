@@ -158,6 +158,8 @@ func (s settings) validate() error {
 		return errors.New("-scaling and -hellos exclude each other")
 	case !s.scaling && (s.page != "" || s.from != ""):
 		return errors.New("-page and -from need -scaling")
+	case s.scaling && s.many.Open == s.few.Open:
+		return fmt.Errorf("with -scaling, -connections must be above %d", s.few.Open)
 	case s.rounds < 1, s.atOnce < 1, s.pings < 1, s.phase <= 0, s.startLimit <= 0, s.limit <= 0:
 		return errors.New("-rounds, -at-once, -pings, -time, -start-limit and -limit must be above zero")
 	case s.bulk < streams:

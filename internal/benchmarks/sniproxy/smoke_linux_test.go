@@ -111,6 +111,7 @@ func TestParse(t *testing.T) {
 		{"-peers=nginx:../trixie"},
 		{"-peers=snirouter:trixie"},
 		{"-scaling", "-hellos"},
+		{"-scaling", "-connections=100"},
 		{"-page=README.md"},
 		{"-from=x"},
 	} {
