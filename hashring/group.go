@@ -235,7 +235,8 @@ func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64,
 //
 // The loop is unrolled, because a selection spends most of its time here: Ring.AppendTop takes 1.2
 // µs instead of 2.4 µs for 20 of 1,000 nodes. This matters to programs that call AppendTop for each
-// request. It does not matter to a terminator with 2,000 services, which saves only 2 of 880 ms.
+// request. It does not matter to a terminator: with 2,000 services, a run of "terminator -once" takes
+// 0.88 s (BenchmarkOnce in examples/terminator), and saves only 2 ms of it.
 func next(d []uint64, key, limit uint64) ([]uint64, uint64) {
 	for len(d) >= 8 {
 		hi, lo := bits.Mul64(d[len(d)-1], key)
