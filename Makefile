@@ -14,8 +14,8 @@
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS); PEERFLAGS=-hellos
 #               counts which hellos of real clients each of them routes
 #   make bench-scaling   compares the SNI router with Traefik, and nginx and HAProxy of three suites of Debian, with growing numbers
-#               of processors, connections and hosts; in at most 12 minutes it writes the figures, the chart and the tables of
-#               internal/benchmarks (SCALINGFLAGS=-quick writes nothing)
+#               of processors, connections and hosts; it measures for at most 12 minutes, and then writes the figures, the chart
+#               and the tables of internal/benchmarks (SCALINGFLAGS=-quick writes nothing)
 #   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
 #   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
 #   make sbom   also lists the modules of each binary, in CycloneDX JSON, as out/sbom/linux-ARCH/NAME.cdx.json, and checks the lists
