@@ -444,6 +444,29 @@ func TestCanaryOfALeader(t *testing.T) {
 	})
 }
 
+// TestHoldOfALeader: after the terminator has stopped leading, it says nothing about a hold, which the
+// next leader may have ended.
+func TestHoldOfALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newHoldWorld(t, oldRoutes)
+		w.loose.Store(true)
+		term := make(oneTerm)
+		w.Elector = term
+		follow(t, w.Controller, func() {
+			w.eu1.set(t, 30080, "10.0.0.1")
+			w.wait()
+			w.declare(oldRoutes + route(newRoute, "web"))
+			_, err := w.Rollback(t.Context(), controller.RollbackOrder{})
+			require.NoError(t, err)
+			require.NotNil(t, w.Status().Hold)
+			close(term)
+			w.wait()
+			require.False(t, w.Status().Leading)
+			require.Nil(t, w.Status().Hold)
+		})
+	})
+}
+
 // TestCanaryAlone: a terminator without a fleet returns to its approved routes by itself. Without
 // counters nothing is approved.
 func TestCanaryAlone(t *testing.T) {

@@ -39,10 +39,11 @@ type Status struct {
 	// Waiting describes a change that Limit and HAProxy accept, but whose reload the Controller
 	// delays. It is nil if there is no such change.
 	Waiting *Waiting
-	// Hold describes the hold that keeps earlier routes in force. It is nil without a hold.
+	// Hold describes the hold that keeps earlier routes in force. It is nil without a hold, and while
+	// another process leads.
 	Hold *HoldStatus
 	// Canary describes declared routes that Controller.Canary has not approved yet. It is nil if the
-	// declared routes are approved, and while there is a hold.
+	// declared routes are approved, while there is a hold, and while another process leads.
 	Canary *CanaryStatus
 	// Fleet describes Controller.Fleet. It is nil without a Fleet.
 	Fleet *FleetStatus
@@ -192,7 +193,7 @@ func (s *status) applied(a Attempt) {
 }
 
 func (s *status) forgetAttempt() {
-	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting, now.Canary = "", nil, nil, nil })
+	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting, now.Hold, now.Canary = "", nil, nil, nil, nil })
 }
 
 // setChanging records that an attempt to apply a configuration begins to change files or HAProxy.
