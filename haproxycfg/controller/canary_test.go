@@ -329,6 +329,41 @@ func TestCanaryFollowsItsDeclarations(t *testing.T) {
 	})
 }
 
+// TestCanaryOfOldFiles: the files of edge-2 change later than the files of edge-1. Meanwhile, edge-2
+// serves the approved routes, and tries neither its old routes nor its withdrawn routes.
+func TestCanaryOfOldFiles(t *testing.T) {
+	canaries(t, func(t *testing.T, m *sharedMemory, a, b *canaryWorld) {
+		const third, fourth = "third.example.com", "fourth.example.com"
+		keepsApproved := func() {
+			t.Helper()
+			pass(2 * time.Minute)
+			approved := m.state().Canary
+			require.Nil(t, approved.Trial)
+			pass(time.Hour)
+			require.True(t, approved.Is(m.state().Canary))
+			require.NotNil(t, b.Status().Canary)
+		}
+		a.declareSoon(newRoute)
+		b.declareSoon(newRoute)
+		pass(2 * time.Minute)
+		a.declareSoon(newRoute, third)
+		keepsApproved()
+		require.True(t, b.serves(t, third))
+
+		b.declareSoon(fourth)
+		b.set(func() { b.probe = errors.New("the status is 503") })
+		pass(time.Minute)
+		require.False(t, m.state().Canary.Trial.Withdrawn.IsZero())
+		b.set(func() { b.probe = nil })
+		a.declareSoon(newRoute, third, "fifth.example.com")
+		keepsApproved()
+		require.False(t, b.serves(t, fourth))
+
+		b.declareSoon(newRoute, third)
+		require.Equal(t, "edge-2", m.state().Canary.Running().Terminator, "a change back to earlier routes is tried")
+	})
+}
+
 // TestCanaryAndOrders: an operator ends a trial by a rollback, and a hold of earlier routes goes
 // before any trial.
 func TestCanaryAndOrders(t *testing.T) {

@@ -20,7 +20,8 @@ type trials struct {
 	recent canary.Recent // without the responses during a trial
 
 	declared string // ID of the declared routes at the last tick
-	fresh    bool   // they have changed since the start
+	newest   string // ID of the routes that were tried or approved last, at the last tick
+	fresh    bool   // see fleet.Member
 	sampled  time.Time
 
 	seen      *fleet.Trial // trial of another Controller
@@ -101,10 +102,15 @@ func (r *trials) tick(ctx context.Context, now time.Time) error {
 		r.now, r.seen = nil, nil
 		return nil
 	}
-	if r.declared != s.id {
-		r.declared, r.fresh = s.id, r.declared != ""
-	}
 	state := s.state.Canary
+	newest := newestOf(state)
+	switch {
+	case r.declared != s.id:
+		r.fresh = r.declared != ""
+	case r.newest != newest && newest != s.id:
+		r.fresh = false
+	}
+	r.declared, r.newest = s.id, newest
 	m := fleet.Member{Terminator: r.c.Canary.Name, Declarations: s.id, Fresh: r.fresh, Waited: r.waited(state.Running(), now)}
 	step := state.Next(m, r.c.Canary.patience())
 	if step == fleet.Observe {
@@ -117,6 +123,18 @@ func (r *trials) tick(ctx context.Context, now time.Time) error {
 		return nil // the next tick sees the new state
 	}
 	return err
+}
+
+// newestOf returns the ID of the routes that were tried or approved last. It returns "" if no routes are
+// approved yet.
+func newestOf(c *fleet.Canary) string {
+	switch {
+	case c == nil:
+		return ""
+	case c.Trial != nil:
+		return c.Trial.Declarations
+	}
+	return c.Declarations
 }
 
 // waited returns for how long this process has seen the running trial of another Controller. It

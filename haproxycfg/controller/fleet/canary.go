@@ -110,9 +110,10 @@ const (
 type Member struct {
 	// Terminator is the name of the terminator. Declarations is the ID of its declared routes.
 	Terminator, Declarations string
-	// Fresh is true if the declared routes have changed since the start of the terminator. If Fresh
-	// is false, the terminator tries no routes that are in Canary.Earlier, because its files may be
-	// older than the files of other terminators.
+	// Fresh is true if the declared routes have changed since the start of the terminator, and no
+	// other routes were tried or approved since this change. If Fresh is false, the terminator tries no
+	// routes that are in Canary.Earlier, because its files may be older than the files of other
+	// terminators.
 	Fresh bool
 	// Waited is the time for which the terminator has seen the present trial of another terminator.
 	Waited time.Duration
