@@ -202,13 +202,20 @@ func replaceCanary(seen, next *fleet.Canary) func(fleet.State) (fleet.State, err
 	}
 }
 
+// withdrawal is a trial that was withdrawn only in this process.
+type withdrawal struct {
+	trial *fleet.Trial // as it was before
+	cause string
+}
+
 // withdraw withdraws the running trial. If Fleet cannot be written, the trial is withdrawn only in
-// this process.
+// this process, and trials.tick repeats the withdrawal when Fleet can be read again.
 func (c *Controller) withdraw(ctx context.Context, seen *fleet.Canary, cause string) (Attempt, error) {
 	next := seen.Withdraw(cause, time.Now())
 	a, err := c.changeOrders(ctx, replaceCanary(seen, next))
 	if away := (*awayError)(nil); errors.As(err, &away) {
 		c.logger().Warn("the new routes are withdrawn only here", "err", err)
+		c.onlyHere.Store(&withdrawal{seen.Trial, cause})
 		a, err = c.changeCopy(ctx, replaceCanary(seen, next))
 	}
 	if err == nil {

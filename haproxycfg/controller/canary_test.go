@@ -437,6 +437,34 @@ func TestCanaryWhileTheFleetIsAway(t *testing.T) {
 	})
 }
 
+// TestCanaryWithdrawsLater: routes that were withdrawn while the fleet could not be written are
+// withdrawn for the fleet afterwards, even if they do no harm any more.
+func TestCanaryWithdrawsLater(t *testing.T) {
+	canaries(t, func(t *testing.T, m *sharedMemory, a, b *canaryWorld) {
+		for _, host := range []string{newRoute, "third.example.com"} {
+			a.declareSoon(host)
+			m.setAway(errAway)
+			pass(10 * time.Second)
+			cause := "rollback"
+			if host != newRoute {
+				_, err := b.Rollback(t.Context(), controller.RollbackOrder{})
+				require.NoError(t, err)
+			} else {
+				cause = "backend web: "
+				a.set(func() { a.failing = true })
+				pass(time.Minute)
+				require.True(t, a.Status().Canary.Withdrawn())
+				a.set(func() { a.failing = false })
+			}
+			require.NotNil(t, m.state().Canary.Running())
+			m.setAway(nil)
+			pass(10 * time.Second)
+			require.Contains(t, m.state().Canary.Trial.Cause, cause)
+			require.False(t, a.serves(t, host))
+		}
+	})
+}
+
 // oneTerm is an Elector that makes this process the leader until the channel is closed.
 type oneTerm chan struct{}
 

@@ -132,7 +132,8 @@ type Controller struct {
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
 	refs       refs
-	groups     edge.Grouper // of the declared routes
+	groups     edge.Grouper               // of the declared routes
+	onlyHere   atomic.Pointer[withdrawal] // the last one that Fleet may lack
 
 	// Only the goroutine that runs the loop of Run uses these four fields.
 	adopted  string // version of the last state of Fleet that was copied to FleetFile

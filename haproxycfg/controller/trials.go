@@ -113,9 +113,12 @@ func (r *trials) tick(ctx context.Context, now time.Time) error {
 	r.declared, r.newest = s.id, newest
 	m := fleet.Member{Terminator: r.c.Canary.Name, Declarations: s.id, Fresh: r.fresh, Waited: r.waited(state.Running(), now)}
 	step := state.Next(m, r.c.Canary.patience())
-	if step == fleet.Observe {
+	switch w := r.c.onlyHere.Load(); {
+	case w != nil && w.trial.Is(state.Running()): // Fleet lacks the withdrawal
+		_, err = r.c.withdraw(ctx, state, w.cause)
+	case step == fleet.Observe:
 		err = r.observe(ctx, s, now)
-	} else {
+	default:
 		r.sample(ctx, now)
 		err = r.change(ctx, step, s, now)
 	}
