@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/controller/canary"
@@ -227,12 +229,15 @@ func (c *Controller) withdraw(ctx context.Context, seen *fleet.Canary, cause str
 // approveDeclared returns the state in which the declared routes of this Controller are approved.
 // The error wraps ErrNoHold if they are approved already.
 func (c *Controller) approveDeclared(s fleet.State, by string) (fleet.State, error) {
-	declared := c.refs.latest().Routes()
-	id := journal.RoutesID(declared)
-	if c.Canary == nil || s.Canary == nil || s.Canary.Declarations == id {
+	declared := c.refs.latest()
+	id := journal.RoutesID(declared.Table.Routes())
+	switch {
+	case c.Canary == nil || s.Canary == nil || s.Canary.Declarations == id:
 		return s, ErrNoHold
+	case len(declared.Unread) > 0:
+		return s, fmt.Errorf("controller: nothing is approved: not read since the start: %s", strings.Join(declared.Unread, ", "))
 	}
-	packed, err := fleet.Pack(declared)
+	packed, err := fleet.Pack(declared.Table.Routes())
 	if err != nil {
 		return s, err
 	}

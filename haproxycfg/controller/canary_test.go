@@ -465,6 +465,29 @@ func TestCanaryWithdrawsLater(t *testing.T) {
 	})
 }
 
+// TestReleaseOfUnreadRoutes: an operator cannot approve routes that have not been read completely.
+func TestReleaseOfUnreadRoutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCanaryWorld(t, "edge-1", nil)
+		w.routes.now = w.routes.hosts(oldRoutes + route(newRoute, "web"))
+		follow(t, w.Controller, func() {
+			w.eu1.set(t, 30080, "10.0.0.1")
+			w.wait()
+		})
+		w = w.again(t, nil)
+		w.routes.now = w.routes.hosts(oldRoutes)
+		w.routes.now.Unread = []string{"team.yaml"}
+		follow(t, w.Controller, func() {
+			w.eu1.set(t, 30080, "10.0.0.1")
+			w.wait()
+			_, err := w.Release(t.Context(), "ada")
+			require.EqualError(t, err, "controller: nothing is approved: not read since the start: team.yaml")
+			w.wait()
+			require.True(t, w.serves(t, newRoute))
+		})
+	})
+}
+
 // oneTerm is an Elector that makes this process the leader until the channel is closed.
 type oneTerm chan struct{}
 

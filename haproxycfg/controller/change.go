@@ -385,7 +385,7 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 	if in.routes, err = c.Routes.Read(); err != nil {
 		return in, err
 	}
-	c.setRefs(in.routes.Table)
+	c.setRefs(in.routes)
 	if c.Certificates != nil {
 		if in.certificates, err = c.readCertificates(ctx, last); err != nil {
 			return in, err

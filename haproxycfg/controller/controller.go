@@ -256,7 +256,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	in := newInbox(c.Clusters, time.Now())
 	publish := func(d Declarations) {
-		c.setRefs(d.Table)
+		c.setRefs(d)
 		in.setRoutes(d)
 	}
 	publish(declared)

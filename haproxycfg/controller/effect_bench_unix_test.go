@@ -389,7 +389,7 @@ func BenchmarkStagesOfAChange(b *testing.B) {
 		table, problems := parser.Parse(f.file, data)
 		require.Empty(b, problems)
 		in.routes = Declarations{Table: table}
-		f.c.setRefs(table)
+		f.c.setRefs(Declarations{Table: table})
 		end("parse")
 		by, err := f.c.orders()
 		require.NoError(b, err)

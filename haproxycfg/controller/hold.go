@@ -130,7 +130,8 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 //
 // With Canary, Release can also approve the declared routes of this Controller for all Controllers:
 //
-//   - Without a hold, Release approves them, even if they had no trial or were withdrawn.
+//   - Without a hold, Release approves them, even if they had no trial or were withdrawn. If some
+//     declarations have not been read since the start, Release returns an error, which names them.
 //   - After a hold, Release approves only routes that were in force or withdrawn before. Other routes
 //     get a trial.
 //
@@ -144,7 +145,7 @@ func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 		}
 		c.logger().Warn("release", "by", by, "hold", s.Hold)
 		s.Hold = nil
-		if c.Canary != nil && s.Canary != nil && slices.Contains(s.Canary.Earlier, journal.RoutesID(c.refs.latest().Routes())) {
+		if c.Canary != nil && s.Canary != nil && slices.Contains(s.Canary.Earlier, journal.RoutesID(c.refs.latest().Table.Routes())) {
 			return c.approveDeclared(s, by)
 		}
 		return s, nil

@@ -161,11 +161,11 @@ func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (aga
 // refs tells the sources of clusters which service ports the routes name.
 type refs struct {
 	mu       sync.Mutex
-	declared routes.Table // the latest declarations
+	declared Declarations // the latest ones
 }
 
 // setRefs stores the latest declarations for updateRefs, and calls updateRefs.
-func (c *Controller) setRefs(declared routes.Table) {
+func (c *Controller) setRefs(declared Declarations) {
 	c.refs.mu.Lock()
 	c.refs.declared = declared
 	c.refs.mu.Unlock()
@@ -173,7 +173,7 @@ func (c *Controller) setRefs(declared routes.Table) {
 }
 
 // latest returns the latest declarations.
-func (r *refs) latest() routes.Table {
+func (r *refs) latest() Declarations {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.declared
@@ -184,7 +184,7 @@ func (r *refs) latest() routes.Table {
 func (c *Controller) updateRefs() {
 	c.refs.mu.Lock()
 	defer c.refs.mu.Unlock()
-	refs := kube.RefsOf(c.groups.Group(c.refs.declared))
+	refs := kube.RefsOf(c.groups.Group(c.refs.declared.Table))
 	// Ignore an error of FleetFile here: each attempt to apply the routes fails with the same
 	// error.
 	if now, err := c.orders(); err == nil {
