@@ -88,6 +88,18 @@ type RollbackOrder struct {
 	Force bool
 }
 
+// text returns the order in one line, for people.
+func (o RollbackOrder) text() string {
+	text := "rollback"
+	if o.By != "" {
+		text += " by " + o.By
+	}
+	if o.Reason != "" {
+		text += ": " + o.Reason
+	}
+	return text
+}
+
 // Rollback puts the declared routes of an earlier change into force, and holds them until Release.
 // The Controller still reads newer declarations, and Status.Hold says what they would change. It
 // still follows nodes, services and certificates; see package fleet.
@@ -108,7 +120,7 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 		return Attempt{}, err
 	}
 	if now.held == nil && order.ID == "" && c.Canary != nil && now.state.Canary.Running() != nil {
-		return c.withdraw(ctx, now.state.Canary, strings.TrimSuffix(fmt.Sprintf("rollback by %s: %s", order.By, order.Reason), ": "))
+		return c.withdraw(ctx, now.state.Canary, order.text())
 	}
 	hold, err := c.findHold(order, now)
 	if err != nil {
