@@ -364,6 +364,24 @@ func TestCanaryOfOldFiles(t *testing.T) {
 	})
 }
 
+// TestCanaryForgetsItsErrors: the errors of a trial that an operator has ended are not among the errors
+// before the next trial.
+func TestCanaryForgetsItsErrors(t *testing.T) {
+	canaries(t, func(t *testing.T, m *sharedMemory, a, _ *canaryWorld) {
+		a.routes.next <- a.routes.hosts(oldRoutes + route(newRoute, "web"))
+		pass(3 * time.Second)
+		require.NotNil(t, m.state().Canary.Running())
+		a.set(func() { a.counted.Responses, a.counted.Errors = a.counted.Responses+500, a.counted.Errors+500 })
+		_, err := a.Rollback(t.Context(), controller.RollbackOrder{})
+		require.NoError(t, err)
+		require.Equal(t, "rollback", m.state().Canary.Trial.Cause, "without a name and a reason")
+		pass(time.Minute)
+		a.declareSoon("third.example.com")
+		require.Positive(t, m.state().Canary.Running().Responses)
+		require.Zero(t, m.state().Canary.Running().Errors)
+	})
+}
+
 // TestCanaryAndOrders: an operator ends a trial by a rollback, and a hold of earlier routes goes
 // before any trial.
 func TestCanaryAndOrders(t *testing.T) {

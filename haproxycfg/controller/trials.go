@@ -157,7 +157,7 @@ func (r *trials) waited(running *fleet.Trial, now time.Time) time.Duration {
 // trial is compared with these responses. If the counters cannot be read, sample ignores the error,
 // and the comparison has fewer responses.
 func (r *trials) sample(ctx context.Context, now time.Time) {
-	if r.c.Canary.Counters == nil || now.Sub(r.sampled) < r.c.Canary.interval() {
+	if r.c.Canary.Counters == nil || r.now == nil && now.Sub(r.sampled) < r.c.Canary.interval() {
 		return
 	}
 	r.sampled = now
