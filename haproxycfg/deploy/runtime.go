@@ -256,7 +256,8 @@ func (r *Runtime) changeBackends(c *liveChange, backends backendChanges) (reload
 			c.before = append(c.before, runtimeapi.Backend{Name: b.Name})
 		}
 	}
-	c.gone = backends.gone
+	c.gone = map[string]string{}
+	maps.Copy(c.gone, backends.gone)
 	for name, from := range r.leftover {
 		if !stays[name] {
 			c.gone[name] = from

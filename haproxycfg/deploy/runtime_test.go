@@ -517,6 +517,20 @@ func TestBackendChanges(t *testing.T) {
 	require.Equal(t, "backend b is gone, and other servers tracked its servers", gone.reload)
 }
 
+// TestLeftoverAfterAnInterruptedChange: HAProxy still has a removed backend, and the last Apply ended
+// after it had written other servers. The next Apply then deletes the backend too.
+func TestLeftoverAfterAnInterruptedChange(t *testing.T) {
+	t.Parallel()
+	config := func(port int) []byte {
+		return fmt.Appendf(nil, "global\n    maxconn 1\ndefaults\n    mode http\nbackend a\n    server s 10.0.0.1:%d\n", port)
+	}
+	r := Runtime{leftover: map[string]string{"gone": "settings-0123456789"}}
+	c := r.compareLive(config(1), config(2), target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: config(2)}}})
+	require.Empty(t, c.reload)
+	require.Equal(t, r.leftover, c.gone)
+	require.Contains(t, c.wanted, runtimeapi.Backend{Name: "gone", Delete: true})
+}
+
 func compareLiveOf(before, after []byte) liveChange {
 	return (&Runtime{}).compareLive(before, before, target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: after}}})
 }
