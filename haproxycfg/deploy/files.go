@@ -37,6 +37,10 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // Stable and Runtime maps (see [haproxycfg.Map]) are an exception: write replaces the content of a
 // file that the old haproxy.cfg names. Before that, it creates pendingFile, so that the next Apply
 // reloads HAProxy if the process ends in between.
+//
+// write also writes these maps and haproxy.cfg to temporary files before it renames the first of them.
+// So a full disk changes none of them. Otherwise HAProxy might load, at a restart, new maps that lead
+// to backends that the old haproxy.cfg does not contain.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}
@@ -48,52 +52,58 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 			return err
 		}
 	}
-	replaced, err := d.readReplaced(files, written)
-	if err != nil {
-		return err
-	}
-	prepared := len(replaced) > 0
-	if prepared {
-		if err := d.prepare(!written[last], pending); err != nil {
-			return err
-		}
-		if err := atomicfile.SyncDir(d.Path); err != nil {
-			return err
-		}
-		d.changes.replaced, d.changes.onlyMaps = replaced, written[last]
-	}
-	for i, f := range files[:last] {
-		if !written[i] {
+	var later []haproxycfg.RenderedFile // the Stable and Runtime maps, and haproxy.cfg
+	for i, f := range files {
+		switch {
+		case written[i]:
+		case f.Stable || f.Runtime || i == last:
+			later = append(later, f)
+		default:
 			if err := d.replace(f.Name, f.Data, d.modeOf(f)); err != nil {
 				return err
 			}
 		}
 	}
+	staged, err := d.stage(later)
+	defer func() {
+		for _, s := range staged {
+			s.Discard()
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	// Sync the directories even if this call has written no file: an earlier process may have
 	// written a file, and ended before it synced the directory.
 	for dir := range dirs {
+		if dir == mapsDir {
+			continue // commit syncs it
+		}
 		if err := atomicfile.SyncDir(d.file(dir)); err != nil {
 			return err
 		}
 	}
-	if !prepared {
-		if err := d.prepare(!written[last], pending); err != nil {
-			return err
-		}
-	}
-	if written[last] {
-		return atomicfile.SyncDir(d.Path)
-	}
-	config := files[last]
-	if err := d.at("write " + config.Name); err != nil {
+	replaced, err := d.readReplaced(files, written)
+	if err != nil {
 		return err
 	}
-	return atomicfile.Write(d.file(config.Name), config.Data, d.mode(), func() error {
-		if err := atomicfile.SyncDir(d.Path); err != nil {
-			return err
-		}
-		return d.at("rename " + config.Name)
-	})
+	if err := d.prepare(!written[last], pending); err != nil {
+		return err
+	}
+	if len(replaced) > 0 {
+		d.changes.replaced, d.changes.onlyMaps = replaced, written[last]
+	}
+	if written[last] {
+		return d.commit(later, staged)
+	}
+	n := len(later) - 1
+	if err := d.commit(later[:n], staged[:n]); err != nil {
+		return err
+	}
+	if err := staged[n].Commit(func() error { return d.at("rename " + configFile) }); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(d.Path)
 }
 
 // prepare creates pendingFile. Before that, if the method "write" is going to replace haproxy.cfg,

@@ -236,24 +236,30 @@ func TestMapFileThatCannotBeReplaced(t *testing.T) {
 	}
 }
 
-// TestMapFileThatCannotBeWritten: without room for the new files, HAProxy keeps its entries.
-func TestMapFileThatCannotBeWritten(t *testing.T) {
-	f := newStableMaps(t)
-	f.apply(t, hosts(1, "a.example"))
-	full := errors.New("disk full")
-	f.beforeStep = func(step string) error {
-		if strings.HasPrefix(step, "write maps/hosts") {
-			return full
+// TestFileThatCannotBeWritten: without room for one of the new files, the directory and HAProxy keep
+// the old maps.
+func TestFileThatCannotBeWritten(t *testing.T) {
+	for name, next := range map[string]*haproxycfg.Config{
+		"maps/hosts": hosts(1, "b.example"),
+		configFile:   hosts(2, "b.example"),
+	} {
+		f := newStableMaps(t)
+		f.apply(t, hosts(1, "a.example"))
+		full := errors.New("disk full")
+		f.beforeStep = func(step string) error {
+			if step == "write "+name || strings.HasPrefix(step, "write "+name+"-") {
+				return full
+			}
+			return nil
 		}
-		return nil
+		e, err := f.try(t, next)
+		require.ErrorIs(t, err, full)
+		require.Equal(t, Effect{}, e)
+		f.inForce(t, hosts(1, "a.example"))
+		left, err := os.ReadDir(f.file(mapsDir))
+		require.NoError(t, err)
+		require.Len(t, left, 3, "no temporary file")
 	}
-	e, err := f.try(t, hosts(1, "b.example"))
-	require.ErrorIs(t, err, full)
-	require.Equal(t, Effect{}, e)
-	f.inForce(t, hosts(1, "a.example"))
-	left, err := os.ReadDir(f.file(mapsDir))
-	require.NoError(t, err)
-	require.Len(t, left, 3, "no temporary file")
 }
 
 // TestMapsThatTheCheckRejects: the check runs after HAProxy has the maps.
