@@ -35,8 +35,9 @@ type Checker struct {
 	// Foreign, if not nil, describes the files that HAProxy loads before the configuration, the
 	// foreign files. HAProxy then checks all files together.
 	//
-	// The error of Check has [ErrForeign] in two cases: the foreign files have a fault of their
-	// own, or they use a name or an address that only the fragment may use.
+	// The error of Check has [ErrForeign] in three cases: the foreign files have a fault of their
+	// own, they use a name or an address that only the fragment may use, or somebody has changed
+	// them during a check in which HAProxy rejected all files together.
 	//
 	// Check does not pass warnings of HAProxy about the foreign files to Warned. But it passes a
 	// warning for each unmet requirement of the configuration (see [Foreign.Unmet]), and each error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -349,6 +350,10 @@ func (f *Foreign) verify(ctx context.Context, worker runtimeapi.Socket) error {
 // "files" contains the rendered files of the fragment in the directory dir. If HAProxy rejects the
 // files, checkWithForeign finds the cause. If the cause is in the foreign files, HAProxy checks the
 // fragment without them. The error has ErrForeign only if HAProxy accepts the fragment.
+//
+// If somebody changes the foreign files during the check, it is not certain which files HAProxy has
+// rejected. checkWithForeign then also blames the foreign files, unless HAProxy rejects the fragment
+// without them.
 func (k Checker) checkWithForeign(ctx context.Context, config haproxycfg.Valid, dir string, files []haproxycfg.RenderedFile) error {
 	fragment := filepath.Join(dir, configFile)
 	foreign, lines, err := k.Foreign.read()
@@ -370,10 +375,18 @@ func (k Checker) checkWithForeign(ctx context.Context, config haproxycfg.Valid, 
 		}
 		rejected := whole.run(ctx, dir, files, append(slices.Clone(foreign), fragment)...)
 		var alone, together *CheckError
-		if !errors.As(rejected, &together) || !errors.As(quiet.run(ctx, dir, nil, foreign...), &alone) || len(alone.Alerts()) == 0 {
+		if !errors.As(rejected, &together) {
+			return rejected
+		}
+		if errors.As(quiet.run(ctx, dir, nil, foreign...), &alone) && len(alone.Alerts()) > 0 {
+			err = fmt.Errorf("haproxy rejects them:%s", joinDiagnostics(alone.Alerts()))
+		} else if _, now, readErr := k.Foreign.read(); readErr != nil {
+			err = readErr
+		} else if !reflect.DeepEqual(lines, now) {
+			err = fmt.Errorf("they have changed during this check, in which haproxy rejected:%s", joinDiagnostics(together.Alerts()))
+		} else {
 			return rejected // HAProxy accepts the foreign files without the fragment
 		}
-		err = fmt.Errorf("haproxy rejects them:%s", joinDiagnostics(alone.Alerts()))
 	}
 	if rejected := quiet.run(ctx, dir, files, fragment); rejected != nil {
 		return rejected

@@ -113,6 +113,37 @@ func TestCheckBlamesTheFragment(t *testing.T) {
 	}
 }
 
+// TestForeignFileRepairedDuringTheCheck: HAProxy rejects a foreign file together with the fragment.
+// Then somebody repairs or removes the file, before HAProxy checks it without the fragment.
+func TestForeignFileRepairedDuringTheCheck(t *testing.T) {
+	t.Parallel()
+	for repair, want := range map[string]string{
+		"mv FILE.repaired FILE": "they have changed during this check, in which haproxy rejected:\n\tFILE:2: unknown keyword 'mxconn'",
+		"rm -f FILE":            "No such file or directory",
+	} {
+		for _, certificates := range []string{"", "/no/such/file"} {
+			foreign, file := foreignOf(t, strings.Replace(foreignText, "maxconn", "mxconn", 1))
+			require.NoError(t, os.WriteFile(file+".repaired", []byte(foreignText), 0o600))
+			binary := filepath.Join(haproxytest.Dir(t), "haproxy")
+			haproxytest.Script(t, binary, strings.ReplaceAll("#!/bin/sh\n"+haproxytest.Binary(t)+" \"$@\"\nstatus=$?\n"+repair+" 2>/dev/null\nexit $status\n", "FILE", file))
+			config := fragmentOf("127.0.0.1:18091")
+			if certificates != "" {
+				config.Frontends[0].Binds[0].TLS = &haproxycfg.TLS{Certificates: certificates}
+			}
+			err := Checker{Haproxy: binary, Foreign: foreign}.Check(t.Context(), valid(t, config))
+			var rejected *CheckError
+			if certificates != "" {
+				require.ErrorAs(t, err, &rejected, "the fragment has a fault too")
+				require.NotErrorIs(t, err, ErrForeign)
+				continue
+			}
+			require.ErrorIs(t, err, ErrForeign)
+			require.NotErrorAs(t, err, &rejected)
+			require.ErrorContains(t, err, strings.ReplaceAll(want, "FILE", file))
+		}
+	}
+}
+
 func TestCheckWarnsOfMissingSettings(t *testing.T) {
 	t.Parallel()
 	config := fragmentOf("127.0.0.1:18091")
