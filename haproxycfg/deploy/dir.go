@@ -75,7 +75,8 @@ type Dir struct {
 	mu       sync.Mutex
 	changes  changes // the changes that the present call of Apply has made so far; mu guards it
 	texts    texts
-	renderer haproxycfg.Renderer
+	renderer haproxycfg.Renderer // of the configurations of callers
+	inSpares haproxycfg.Renderer // of the configurations that useSpares returns, which have other servers
 	// beforeStep, if not nil, is called before each step that changes a file or HAProxy. Tests let
 	// beforeStep return an error, so that Apply stops as if the process had ended before this step.
 	beforeStep func(name string) error
@@ -108,8 +109,10 @@ type target struct {
 // text returns the text of haproxy.cfg.
 func (t target) text() []byte { return t.files[len(t.files)-1].Data }
 
-func (d *Dir) render(c *haproxycfg.Config) (target, error) {
-	valid, err := d.renderer.Valid(c)
+func (d *Dir) render(c *haproxycfg.Config) (target, error) { return d.renderWith(&d.renderer, c) }
+
+func (d *Dir) renderWith(r *haproxycfg.Renderer, c *haproxycfg.Config) (target, error) {
+	valid, err := r.Valid(c)
 	if err != nil {
 		return target{}, err
 	}

@@ -27,7 +27,7 @@ func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 	if inSpares == nil {
 		return own, nil
 	}
-	live, err := d.render(inSpares)
+	live, err := d.renderWith(&d.inSpares, inSpares)
 	if err != nil {
 		return target{}, err
 	}
