@@ -1,6 +1,7 @@
 package sniproxy_test
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/headgate/headgate/internal/hellotest"
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/peek"
 )
 
 // unsent returns how many bytes in the send queue of c the other side has not acknowledged.
@@ -54,4 +57,35 @@ func TestAnswerBeforeAReset(t *testing.T) {
 		require.EqualValues(t, len(answer), st.ToClient)
 		require.ErrorContains(t, st.Err, "reset by peer")
 	})
+}
+
+// After an inner hello too, the upstream of a client that resets its connection gets a reset.
+func TestECHClientReset(t *testing.T) {
+	key := echKey(t, 7)
+	for name, curves := range map[string][]tls.CurveID{"ServerHello": nil, "HelloRetryRequest": {tls.CurveP384}} {
+		t.Run(name, func(t *testing.T) {
+			eachEngine(t, func(t *testing.T, e engine) {
+				conf := &tls.Config{
+					Certificates: []tls.Certificate{ca().Issue(secret).TLS}, CurvePreferences: curves,
+					SessionTicketsDisabled: true, // so that the router writes nothing to the client during the reset
+				}
+				ended := make(chan error, 1)
+				b := newBackend(t, func(c net.Conn) {
+					_, err := io.ReadAll(tls.Server(c, conf))
+					ended <- err
+				})
+				r := newRouter(t, e, hosts{secret: b.addr}, withKeys(key))
+				c := dial(t, r.serve(peek.TLS))
+				client := tls.Client(c, &tls.Config{
+					ServerName: secret, RootCAs: ca().Pool(), EncryptedClientHelloConfigList: echList(key),
+					CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384},
+				})
+				require.NoError(t, client.Handshake())
+				require.NoError(t, c.SetLinger(0))
+				require.NoError(t, c.Close())
+				require.ErrorIs(t, <-ended, unix.ECONNRESET)
+				require.True(t, sniproxy.IsClientReset(r.next().Err))
+			})
+		})
+	}
 }

@@ -129,7 +129,7 @@ type echConn struct {
 }
 
 // NetConn returns the connection below, so that package relay can find out what the backend has
-// acknowledged.
+// acknowledged, and can send RST.
 func (c *echConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite ends the direction to the backend.

@@ -96,6 +96,27 @@ func TestBytesBeforeAReset(t *testing.T) {
 	}
 }
 
+// wrapped is a connection above TCP, such as TLS.
+type wrapped struct{ net.Conn }
+
+func (w wrapped) NetConn() net.Conn { return w.Conn }
+
+// A backend whose connection is not TCP, but has a TCP connection below it, gets RST too.
+func TestResetBelowAnotherConnection(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		client, a := tcpPair(t)
+		b, backend := tcpPair(t)
+		done := make(chan Result, 1)
+		e.Relay(a, wrapped{b}, nil, func(r Result) { done <- r })
+		write(t, client, "x")
+		reset(t, client)
+		expect(t, backend, "x")
+		_, err := backend.Read(make([]byte, 1))
+		require.ErrorIs(t, err, errReset)
+		require.Equal(t, ByClient, receive(t, done).By)
+	})
+}
+
 // A server that closes its socket with unread bytes resets the connection without a FIN.
 func TestBytesBeforeACloseWithUnreadBytes(t *testing.T) {
 	const size = 400_000

@@ -34,7 +34,9 @@
 //     bytes. The Engine closes the client's connection when the client ends its direction, or 2 s
 //     after the client's system has acknowledged the last byte.
 //   - After a client has failed, the Engine waits until the backend's system has acknowledged every
-//     byte of the client, and then resets the backend's connection (RST).
+//     byte of the client, and then resets the backend's connection (RST). For a connection that is
+//     not TCP, this needs a method NetConn that returns a TCP connection, as TLS has. Without this
+//     method, the Engine closes the connection as usual.
 //
 // If the other side acknowledges no byte for HalfCloseTimeout, the Engine closes both connections.
 // If a client fails before a backend is connected, the Engine drops the client's bytes.

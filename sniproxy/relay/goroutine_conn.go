@@ -135,11 +135,21 @@ func (gc *goroutineConn) abort(by Party, err error) {
 	gc.stop(by, err)
 }
 
-// setResetOnClose makes Close send an RST if c is a TCP connection.
+// setResetOnClose makes Close send an RST if c has a TCP connection.
 func setResetOnClose(c net.Conn) {
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := tcpConn(c); ok {
 		tcp.SetLinger(0)
 	}
+}
+
+// tcpConn returns c as a TCP connection. If c has a method NetConn, as TLS has, tcpConn returns the
+// connection below c.
+func tcpConn(c net.Conn) (tcp *net.TCPConn, ok bool) {
+	if outer, wraps := c.(interface{ NetConn() net.Conn }); wraps {
+		c = outer.NetConn()
+	}
+	tcp, ok = c.(*net.TCPConn)
+	return tcp, ok
 }
 
 // setBackend stores the connection to the backend. If stop was called before, setBackend closes c

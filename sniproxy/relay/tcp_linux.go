@@ -37,10 +37,7 @@ var errNotTCP = errors.New("not TCP")
 
 // controlTCP calls f with the descriptor of a TCP connection, or of the TCP connection below TLS.
 func controlTCP(c net.Conn, f func(fd int) error) error {
-	if outer, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = outer.NetConn()
-	}
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := tcpConn(c)
 	if !ok {
 		return errNotTCP
 	}
