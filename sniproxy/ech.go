@@ -33,7 +33,7 @@ func (r ECHResult) String() string { return word(r, "none", "accepted", "grease"
 // echState is the state of a connection whose encrypted hello the Server has decrypted. It drops the
 // hello as soon as it can, because the connection may stay open for long.
 type echState struct {
-	opened   *ech.Opened // nil if the backend has answered, and the client sends no second hello
+	opened   *ech.Opened // nil if no second hello of the client can follow
 	records  []byte      // the inner hello in TLS records; nil if the backend has answered
 	outerLen int         // the length of the outer hello with the headers of its records
 	innerLen int         // the length of the inner hello with the headers of its records

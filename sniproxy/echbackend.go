@@ -203,7 +203,7 @@ func (c *echConn) step(b []byte) (int, error) {
 	case c.passing:
 		return c.Conn.Write(b)
 	case answer == helloOther:
-		c.passing = true
+		c.pass()
 		return 0, c.release()
 	case c.left > 0:
 		n, err := c.Conn.Write(b[:min(c.left, len(b))])
@@ -230,10 +230,13 @@ func (c *echConn) beginRecord(answer serverAnswer) error {
 	case kind == recordChangeCipherSpec || kind == recordApplicationData:
 		c.left = int(binary.BigEndian.Uint16(c.held[3:]))
 	default:
-		c.passing = true // an alert, or a record that the backend must refuse
+		c.pass() // an alert, or a record that the backend must refuse
 	}
 	return c.release()
 }
+
+// pass makes all later bytes of the client pass unchanged, and drops what only the second hello needs.
+func (c *echConn) pass() { c.passing, c.state.opened = true, nil }
 
 // release sends the bytes in c.held to the backend.
 func (c *echConn) release() error {
@@ -266,7 +269,7 @@ func (c *echConn) secondHello() error {
 		c.fail(&ech.Error{Alert: alertDecodeError, What: "second hello: bytes after it in its record"})
 		return nil
 	}
-	c.passing, c.state.opened = true, nil
+	c.pass()
 	c.held = append(appendRecords(nil, message, c.held[1:3]), c.held[r.Hello.Len:]...)
 	return c.release()
 }

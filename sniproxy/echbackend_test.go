@@ -90,6 +90,7 @@ func newECHClient(t testing.TB) echClient {
 type echRun struct {
 	toBackend, toClient []byte
 	failure             *ech.Error
+	released            bool // the connection keeps no copy of the first inner hello
 }
 
 // run sends the bytes of the backend to the client, and then the bytes of the client to the backend,
@@ -112,7 +113,7 @@ func (c echClient) run(t testing.TB, fromBackend, fromClient, pieces []byte) ech
 	}
 	rest, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	return echRun{slices.Clone(backend.got.Bytes()), append(toClient, rest...), conn.state.failure.Load()}
+	return echRun{slices.Clone(backend.got.Bytes()), append(toClient, rest...), conn.state.failure.Load(), conn.state.opened == nil}
 }
 
 // helloRetryRequest is the beginning of a HelloRetryRequest in a record.
@@ -161,6 +162,7 @@ func TestSecondHello(t *testing.T) {
 				}
 				require.Nil(t, run.failure)
 				require.Equal(t, string(tt.answer), string(run.toClient))
+				require.Equal(t, tt.sent != "", run.released)
 			}
 		})
 	}
