@@ -7,7 +7,8 @@
 //
 // The router finds the endpoint of a host in a file (-hosts), or asks a host API (-api), such as
 // hostapi. The second command starts a drain, for a preStop hook in a container without a shell. The
-// third command makes a key for Encrypted ClientHello. README.md describes the flags, the cache, the log, the status page and the drain.
+// third command makes a key for Encrypted ClientHello. README.md describes the flags, the cache, the
+// log, the status page and the drain.
 package main
 
 import (
