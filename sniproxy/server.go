@@ -54,7 +54,8 @@ type Server struct {
 	// LookupTimeout bounds a lookup. If the endpoint is a name, the DNS query for it may take
 	// LookupTimeout in addition. 0 means 5 s.
 	LookupTimeout time.Duration
-	// DialTimeout bounds the total time of all attempts to connect to an endpoint. 0 means 10 s.
+	// DialTimeout bounds the total time of all attempts to connect to an endpoint. After an encrypted
+	// hello, it also bounds the wait for the first bytes of the upstream. 0 means 10 s.
 	DialTimeout time.Duration
 	// IdleTimeout is the time without a byte in either direction after which the Server closes the
 	// connection. 0 means 10 min, less than 0 means no bound.
