@@ -143,9 +143,9 @@ func stepRegions(ctx context.Context, s *system) (steps []step, err error) {
 		return nil, err
 	}
 	var servers []string
-	if err := await(ctx, "too few servers of the nearest cluster are up", func() bool {
+	if err := await(ctx, "not all servers of the nearest cluster are up", func() bool {
 		servers, err = s.usable(ctx, nearest.Backend)
-		return err != nil || len(servers) >= nearest.Min
+		return err != nil || len(servers) == nodesPerService
 	}); err != nil {
 		return nil, err
 	}
