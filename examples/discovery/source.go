@@ -205,7 +205,7 @@ func (s *source) detail() string {
 	return fmt.Sprintf("the pods are from %s: %v", s.state.LastContact.UTC().Format(time.RFC3339), s.state.Err)
 }
 
-// age returns the time since the source of the pods last answered; 0 while the source answers.
+// age returns the time since the source of the pods last answered, or 0 while the source answers.
 func (s *source) age() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

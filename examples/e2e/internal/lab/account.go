@@ -97,7 +97,7 @@ func (c *Cluster) dynamic() (dynamic.Interface, meta.RESTMapper, error) {
 	return dyn, restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)), nil
 }
 
-// clientOf returns a client for the objects of the kind and namespace of an object.
+// clientOf returns a client for all objects that have the kind and the namespace of the given object.
 func clientOf(object *unstructured.Unstructured, dyn dynamic.Interface, mapper meta.RESTMapper) (dynamic.ResourceInterface, error) {
 	kind := object.GroupVersionKind()
 	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)

@@ -130,8 +130,8 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range spec.Nodes {
-		// Add one node after the other, so that each node has the same address in every run, and
-		// therefore the same place in every subset.
+		// Add one node after the other, so that each node has the same address in every run. The
+		// addresses decide which nodes a terminator selects for each service.
 		plan, err := c.nextNode()
 		if err != nil {
 			return err

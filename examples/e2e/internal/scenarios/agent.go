@@ -51,9 +51,10 @@ func (a *Agent) socket() string {
 	return "unix:" + filepath.Join(filepath.Dir(a.DrainFile), "admin-"+a.Node.Name)
 }
 
-// Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply.
-// Pass the machine of HAProxy: `nodeagent drain` waits until each recent client address has
-// received the new answer, and another machine would make no further check.
+// Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply. The
+// argument "from" must be the machine of HAProxy: `nodeagent drain` waits until every address that
+// has made a check lately has got the new answer. A machine that makes only one check would never
+// get the new answer.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {

@@ -55,9 +55,9 @@ const (
 	// gateHoldDown is the value of nodegate's flag -back-for. It is longer than the time that
 	// HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
-	// restartTime is how long a machine is down. While the last machine is down, nodegate does not
-	// read the cluster, because no worker asks for a grant. Afterwards, nodegate must find out that
-	// the machine has restarted: the node became Ready after the grant.
+	// restartTime is how long a machine is down. While the last machine is down, no worker asks for
+	// a grant, so nodegate does not read the cluster. Later, nodegate must still find out that the
+	// machine has restarted: the node became Ready after nodegate made the grant.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. It is long enough for each of the
 	// other workers to replace a node first.
@@ -342,9 +342,9 @@ func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// die simulates the death of a node that both HAProxies use. It sets the node to not Ready, and
-// waits until the earlier grants of nodes that share a service with it have ended: otherwise a
-// service would lose two servers. Then it kills the agent and kube-proxy of the node.
+// die simulates the death of a node that both HAProxies use. It sets the node to not Ready. Then it
+// waits until no other node with a service of this node has a grant, because otherwise the service
+// would lose two servers. Then it kills the agent and kube-proxy of the node.
 func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	if err := n.SetReady(ctx, false); err != nil {
 		return err
@@ -369,8 +369,9 @@ func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	return g.blocked(ctx, others[0], n.Name+" (not Ready since")
 }
 
-// blocked runs the command "nodegate may" until it refuses the node and its output contains text.
-// The first outputs can differ: while a terminator applies a change, nodegate cannot decide.
+// blocked runs the command "nodegate may" again and again until it refuses the node, with an output
+// that contains the argument "text". The first outputs can differ: while a terminator applies a
+// change, nodegate cannot decide.
 func (g *gated) blocked(ctx context.Context, node, text string) error {
 	_, err := lab.Until(ctx, "nodegate", patience, func(ctx context.Context) error {
 		code, out, err := g.nodegate(ctx, "may", node)
