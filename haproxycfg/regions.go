@@ -12,8 +12,8 @@ const trustedClient = "trusted-client"
 
 // regionHops is the number of addresses at the end of X-Forwarded-For in which HAProxy looks for
 // the address of the client. The proxy in front of HAProxy has added the last address, and each
-// proxy before it an earlier one. So before it reaches the proxy in front of HAProxy, a request may
-// pass at most two other trusted proxies.
+// earlier proxy has added an earlier address. So a request may pass at most two other trusted
+// proxies before the proxy in front of HAProxy.
 const regionHops = 3
 
 // appendRegion renders the rules that set the variable txn.region to the region of the client; see

@@ -212,9 +212,9 @@ func cleanHeaders(t *text, keepNames bool) {
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// append renders the listener. If "admitting" is true, with [Global.Observe] and a certificate, it
-// leaves out strict-sni even if TLS.StrictSNI is true: HAProxy must accept and count the clients
-// that strict-sni would refuse.
+// append renders the listener. The argument "admitting" is true if [Global.Observe] is true and the
+// frontend has a certificate. Then append leaves out strict-sni even if TLS.StrictSNI is true:
+// HAProxy must accept and count the clients that strict-sni would refuse.
 func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {

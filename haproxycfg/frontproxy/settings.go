@@ -69,8 +69,8 @@ type Settings struct {
 	// means 25; a negative value means never.
 	PanicBelow int
 
-	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, from 100 to
-	// 1,000 percent of its load while no pod is missing. 0 means 140.
+	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, in percent of
+	// its load while no pod is missing. It is from 100 to 1,000; 0 means 140.
 	Overprovision int
 	// NoSpill keeps requests in the zone while they wait for a pod of the zone. If NoSpill is
 	// false, HAProxy sends these requests to other zones, unless requests also wait in the other
@@ -91,8 +91,8 @@ type Settings struct {
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
 	// Envoy always does what ReuseAlways does.
 	Reuse haproxycfg.Reuse
-	// PoolPurge (Envoy: idle_timeout of the cluster) is a period. After each period, HAProxy closes
-	// half of the idle connections to pods that it did not need in the period. 0 means 1s. PoolPurge
+	// PoolPurge (Envoy: idle_timeout of the cluster) is a period. At its end, some connections to
+	// pods were idle for the whole period, and HAProxy closes half of these. 0 means 1s. PoolPurge
 	// must be shorter than the time after which pods close idle connections.
 	PoolPurge time.Duration
 	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a

@@ -12,9 +12,9 @@ import (
 // as "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort. A
 // pod keeps its slot while it lives.
 //
-// A new backend has twice as many slots as pods, at least 8, rounded up to a power of two. Another
-// number needs a reload. So Config changes it only if there are fewer slots than pods, or more than
-// four times the slots of a new backend.
+// A new backend has twice as many slots as pods, at least 8, rounded up to a power of two. A change
+// of this number needs a reload. So Config changes the number only if there are fewer slots than
+// pods, or more than four times the slots of a new backend.
 type Slots map[string]netip.AddrPort
 
 // emptySlot is the address in a slot (a server line for a pod) that has no pod. HAProxy sends

@@ -54,8 +54,8 @@ type Builder struct {
 	EdgeLimits Limits
 	// InForce, if not nil, returns the paths and backends of the configuration in force. The argument
 	// contains the names of the maps in which HAProxy finds a path. Build calls InForce only if the
-	// routes exceed a limit. Build then keeps each route in force: its path already leads to the same
-	// backend, and this backend has servers.
+	// routes exceed a limit, and then keeps each route in force. A route is in force if its path
+	// already leads to the same backend, and this backend has servers.
 	InForce func(haproxycfg.Router) deploy.InForce
 	// Groups, if not nil, remembers facts about the table of the last Build. It has no influence on
 	// the results. If the next table has nearly the same routes, Build takes less time.

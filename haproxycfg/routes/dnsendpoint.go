@@ -23,9 +23,10 @@ type DNSEndpointOptions struct {
 	// object while Objects does not change. An API server refuses an object of more than about 1.5
 	// MiB, which has about 6,000 hosts.
 	Objects int
-	// SetIdentifier makes the records weighted. It is a name of this edge, different from all other
-	// edges with the same hosts: at most 128 printable ASCII characters, without spaces, double
-	// quotes and backslashes. If it is empty, the records are not weighted, and Weight must be 0.
+	// SetIdentifier makes the records weighted. It is a name of this edge. No other edge with the
+	// same hosts may have this name. It has at most 128 printable ASCII characters, without spaces,
+	// double quotes and backslashes. Empty means that the records are not weighted; then Weight
+	// must be 0.
 	SetIdentifier string
 	// Weight is the weight of this edge, from 0 to MaxDNSWeight. Route 53 divides its answers
 	// between the edges in proportion to their weights. With 0, no answer contains this edge, but
@@ -54,9 +55,11 @@ type DNSEndpointOptions struct {
 //	    providerSpecific: [{name: aws/weight, value: "60"}]
 //
 // With a SetIdentifier, the records are weighted records of Route 53; other providers of
-// external-dns ignore the property aws/weight. Each edge writes objects of its own, with the same
-// zone, its own SetIdentifier, Weight and addresses, and another Name if the objects are in the
-// same cluster.
+// external-dns ignore the property aws/weight.
+//
+// Each edge writes objects of its own: with the same zone as the other edges, but with its own
+// SetIdentifier, Weight and addresses. Edges that write to the same cluster also need different
+// Names.
 //
 // Traffic follows a new weight slowly, and a weight of 0 does not end traffic: clients keep their
 // connections, and resolvers keep an answer for the TTL and often longer.

@@ -50,7 +50,7 @@ func (r Regions) Has(name string) bool {
 	return false
 }
 
-// Equal reports whether both have the same header and the same regions in the same order.
+// Equal reports whether r and o have the same header, and the same regions in the same order.
 func (r Regions) Equal(o Regions) bool {
 	return r.Header == o.Header && slices.EqualFunc(r.Regions, o.Regions, func(a, b Region) bool {
 		return a.Name == b.Name && slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Values, b.Values)

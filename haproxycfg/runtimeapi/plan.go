@@ -507,9 +507,9 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 // unwanted plans the commands for a server that HAProxy has, but that the new configuration does
 // not contain: maintenance, and then deletion.
 //
-// HAProxy before 3.0 cannot delete the server, and no version can if other servers track the
-// server. Then the server stays in maintenance (see Plan.Kept). If Backend.Fixed is the reason
-// against the deletion, HAProxy needs a reload.
+// In two cases, the server cannot be deleted and stays in maintenance (see Plan.Kept): HAProxy is
+// older than 3.0, or other servers track the server. In a third case, Backend.Fixed says why HAProxy
+// cannot delete the server; then HAProxy needs a reload.
 func (p *planner) unwanted(b *Backend, row *ServerState) {
 	at := b.Name + "/" + row.Name
 	if checkWord("the server", at) != nil {

@@ -110,11 +110,13 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// The method "after" returns the shift of this order for a route of which an earlier shift has
-// already moved a share. The argument "points" is this share in hundredths of a percent. The share
-// becomes the first step, to which errors return. The shift begins with the next larger step of the
-// order. For example, with the share 5% (500 points), the steps 1, 5, 25 and 100% become 5, 25 and
-// 100%.
+// The method "after" returns the shift of this order for a route if an earlier shift has already
+// moved a share of the route's requests. The argument "points" is this share in hundredths of a
+// percent.
+//
+// The share becomes the first step, so that the shift returns to this share after errors. The shift
+// begins with the next larger step of the order. For example, with the share 5% (500 points), the
+// steps 1, 5, 25 and 100% become 5, 25 and 100%.
 //
 // If no step of the order is larger than the share, the last step of the order becomes the only
 // one.
