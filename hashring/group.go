@@ -99,8 +99,8 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 			return buf[:n]
 		}
 		// buf is full, and nodes are left. Keep only the k best candidates, and scan the remaining
-		// nodes with the worst score of these k as the limit. Do not leave out a node with exactly
-		// this score, because its name may come before the name of the other node with this score.
+		// nodes with the worst score of these k as the limit. A node with exactly this score must
+		// pass the limit: its name may come before the name of the k-th candidate.
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}

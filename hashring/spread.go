@@ -104,9 +104,9 @@ type turn struct {
 	from  int // index of its first candidate in the buffer
 }
 
-// turns divides the k places of a result, at most one for each node, between the zones. It appends
-// a turn for each zone to dst, in the order of the zones for key. The field quota is the number of
-// places of the zone.
+// turns divides the k places of a result between the zones. A zone gets at most as many places as
+// it has nodes. For each zone, turns appends a turn to dst, in the order of the zones for key. The
+// field quota of the turn is the number of places of the zone.
 func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	for i := range r.zones {
 		z := &r.zones[i]

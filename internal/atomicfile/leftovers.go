@@ -35,8 +35,9 @@ func removeLeftovers(dir, base string) {
 	RemoveLeftovers(dir, func(name string) bool { return name == base })
 }
 
-// isTemp reports whether name is a dot, the name of a target file as isTarget says, and up to ten
-// digits. The name of the target may itself end with digits, so isTemp tries each number of digits.
+// isTemp reports whether name consists of a dot, the name of a target file (for which isTarget
+// returns true), and up to ten digits. The name of the target may itself end with digits, so isTemp
+// tries each number of digits.
 func isTemp(name string, isTarget func(string) bool) bool {
 	rest, hidden := strings.CutPrefix(name, ".")
 	for end := len(rest) - 1; hidden && end > 0 && len(rest)-end <= maxDigits; end-- {

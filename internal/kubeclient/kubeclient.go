@@ -6,9 +6,9 @@
 //	lease, err := leases.Get(ctx, "terminator", metav1.GetOptions{})
 //
 // The clients have the same methods as the typed clients of client-go, so one interface fits both
-// kinds of clients. The clients of this package make a program smaller: a program that imports the
-// clients of client-go also compiles the objects of all API groups: about 340 packages, which take
-// minutes with the race detector and add tens of megabytes.
+// kinds of clients. The clients of this package make a program smaller. A program that imports the
+// clients of client-go also compiles the objects of all API groups, which are about 340 packages.
+// They take minutes with the race detector and add tens of megabytes.
 //
 // # What it does not do
 //

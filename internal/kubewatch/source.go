@@ -43,8 +43,9 @@ type Sink[T any] interface {
 	// Set receives a new or changed object. If the change is only in parts that Transform removes,
 	// the object is equal to the object of the last call.
 	Set(T)
-	// Delete reports that the API server has deleted an object, or that Transform now drops it. If
-	// Transform has always dropped the object, the sink has never received it.
+	// Delete reports that the API server has deleted an object, or that Transform now drops it. Run
+	// also calls Delete for an object that the sink has never received, because Transform has always
+	// dropped it.
 	Delete(namespace, name string)
 }
 

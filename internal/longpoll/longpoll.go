@@ -21,10 +21,13 @@ import (
 // Waiters are the waiting requests of a server. The zero value is ready to use. Several goroutines
 // may call the methods at the same time.
 type Waiters struct {
-	// Max limits the requests that wait at the same time; 0 means 1,024. At the limit, Wait
-	// compares the client of a new request (an IPv4 address or an IPv6 /64) with the client that
-	// has the most waiting requests. If that is another client, and it has more than its share (see
-	// package fairshare), its oldest request ends its wait, and the new request waits in its place.
+	// Max limits the requests that wait at the same time; 0 means 1,024. A client is an IPv4 address
+	// or an IPv6 /64. At the limit, a new request replaces the oldest request of the client that has
+	// the most waiting requests, if two conditions are true:
+	//   - The new request is from another client.
+	//   - The client with the most waiting requests has more than its share (see package
+	//     fairshare).
+	//
 	// Otherwise, the new request does not wait.
 	//
 	// Set Max before the first call of a method.

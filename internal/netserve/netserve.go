@@ -98,8 +98,8 @@ func (c *conn) ShareEntry() *fairshare.Entry[*conn] { return &c.share }
 func (c *conn) Idle() time.Duration { return time.Since(c.begin) }
 
 // Serve accepts the connections of l, and calls the function "handle" for each in a new goroutine.
-// It closes l, and returns ErrClosed after Shutdown or Close, or the error of Accept if somebody
-// else closes l. Handlers may still run when Serve returns; Shutdown waits for them.
+// It returns ErrClosed after Shutdown or Close. If somebody else closes l, it returns the error of
+// Accept. Serve closes l before it returns. Handlers may still run then; Shutdown waits for them.
 func (g *Group) Serve(l net.Listener, handle Handler) error {
 	defer l.Close()
 	if !g.addListener(&l) {

@@ -2,9 +2,8 @@ package main
 
 import "math"
 
-// randomBatch returns the number of random nodes that may be taken away at a time. It is the
-// largest number with which, on average, at most 0.01 services lose more nodes than the limit
-// allows.
+// randomBatch returns the largest number of random nodes that may be taken away at a time. With
+// this number, the expected number of services that lose more than "limit" nodes is at most 0.01.
 func randomBatch(s setting, limit int) int {
 	batch := 1
 	for batch < s.nodes && float64(s.services)*(1-atMost(s, batch+1, limit)) <= 0.01 {
@@ -13,10 +12,10 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave estimates how many nodes with random services can go away together without exceeding
-// the limit for any service. It returns the largest n for which the expected number of sets of n
-// nodes that do not exceed the limit is at least e^-5 (0.007). So it is improbable that a larger
-// set exists.
+// largestWave estimates how many nodes of a cluster with random services can go away together. A
+// set of nodes can go if no service loses more than "limit" nodes. largestWave returns the largest
+// n with an expected number of such sets of n nodes of at least e^-5 (0.007). So a larger set
+// probably does not exist.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {

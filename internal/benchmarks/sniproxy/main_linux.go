@@ -150,7 +150,7 @@ func (s settings) withRouters(ctx context.Context, progress io.Writer, do func(c
 }
 
 // routers finds or builds the routers of -peers. It leaves out a router that is missing, and a router
-// that has the same name and version as one before it.
+// that has the same name and version as an earlier router.
 func (s settings) routers(ctx context.Context, dir string, progress io.Writer) ([]peer.Router, error) {
 	var routers []peer.Router
 	have := make(map[string]bool)

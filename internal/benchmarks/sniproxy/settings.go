@@ -37,8 +37,8 @@ type settings struct {
 
 var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
 
-// scalingPeers are the routers of Debian 12, 13 and testing, and snirouter. The flag -quick leaves out
-// slowPeer.
+// scalingPeers are the routers of Debian 12, 13 and testing, Traefik, and snirouter. The flag -quick
+// leaves out Traefik.
 var scalingPeers = []string{"nginx:bookworm", "nginx:trixie", "nginx:testing", "haproxy:bookworm", "haproxy:trixie", "haproxy:testing", slowPeer, "snirouter"}
 
 // slowPeer is a router that takes minutes to build. Without -peers, only -scaling measures it.
@@ -170,9 +170,9 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes returns the sizes to measure: numbers of open connections and of known host names. Idle has
-// at most 2,000 connections, because some routers need six file descriptors for each, and on many
-// machines a process may have only 20,000.
+// sizes returns the sizes to measure: numbers of open connections and of known host names. The size
+// Idle has at most 2,000 connections, because some routers need six descriptors for each connection.
+// On many machines, a process may have only 20,000 descriptors.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

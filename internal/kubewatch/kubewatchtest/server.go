@@ -216,8 +216,9 @@ func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 // not even send the header of the response. If "on" is false, the server sends again.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
-// Down closes all connections, and refuses new ones from clients that use Config until a call of
-// Up. Other clients can connect, but the server closes the connection at the first request.
+// Down closes all connections. Until a call of Up, the server refuses connections from clients that
+// use Config. Other clients can connect, but the server closes their connection at the first
+// request.
 func (s *Server) Down() {
 	s.do(func() {
 		s.down = true

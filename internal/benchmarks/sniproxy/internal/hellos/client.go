@@ -186,7 +186,8 @@ func keytool(ctx context.Context, t target) error {
 		"-printcert", "-sslserver", fmt.Sprintf("%s:%d", t.host, t.addr.Port()))
 }
 
-// chromium does not check certificates, because its profile has no root.
+// chromium does not check certificates, because its profile does not contain the root certificate of
+// the backends.
 func chromium(ctx context.Context, t target) error {
 	return start(ctx, "", "hi", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--ignore-certificate-errors",

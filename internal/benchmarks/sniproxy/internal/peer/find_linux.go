@@ -38,8 +38,8 @@ func findNginx(path string) (found, module, version string, err error) {
 }
 
 // streamModule returns the path of the stream module of the given nginx, or "" if there is none. It
-// searches the directories of the system, and first the directory of the given nginx: the script
-// .ci/nginx puts the module of an nginx below it.
+// first searches below the directory of the given nginx, where the script .ci/nginx puts the module,
+// and then the directories of the system.
 func streamModule(nginx string) string {
 	for _, dir := range []string{filepath.Join(filepath.Dir(nginx), "root/usr/lib/nginx/modules"), "/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"} {
 		module := filepath.Join(dir, "ngx_stream_module.so")
