@@ -78,9 +78,11 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 }
 
 // replace applies the change of one service. old is nil if the service is new, and svc is nil if it
-// is deleted. If a service gets or loses its agent port, or does not get it for a new reason,
-// replace calls the function "changed" with the Ref.Key of this service. This may also be a service
-// other than the changed one.
+// is deleted.
+//
+// replace calls the function "changed" with the Ref.Key of each service that gets or loses its
+// agent port, or that has no agent port for another reason than before. These services may include
+// services other than old and svc, because several services can request the same port.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {
@@ -98,10 +100,10 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// There is a list of Services for each node port and for each requested agent port. The method edit
-// changes the lists of all ports that svc names: it calls the argument "edit", the function
-// "insert" or "remove", for each of them. The method appends these ports to "ports", and the caller
-// must then call "assign" for each port.
+// The method edit inserts a Service into lists, or removes it from them. There is a list of
+// Services for each node port and for each requested agent port. The argument "edit" is the function
+// "insert" or "remove"; the method calls it for the list of each port that svc names. It appends
+// these ports to "ports", and the caller must then call "assign" for each port.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

@@ -197,8 +197,8 @@ var (
 
 // AppendForms appends every address at which packets for addr may arrive: addr without its zone,
 // and each IPv4 address inside addr. For an IPv4-mapped address, it appends only the IPv4 address.
-// prefixes are the further NAT64 prefixes of the site, besides 64:ff9b::/96 and 64:ff9b:1::/48, of
-// 32, 40, 48, 56, 64 or 96 bits (RFC 6052).
+// prefixes are the further NAT64 prefixes of the site, besides 64:ff9b::/96 and 64:ff9b:1::/48. Each
+// of them has 32, 40, 48, 56, 64 or 96 bits (RFC 6052).
 func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	dst = append(dst, addr)

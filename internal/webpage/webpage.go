@@ -152,7 +152,8 @@ func (l *List[T]) Add(n int, element T) {
 	}
 }
 
-// Note says how many elements the List lacks. It is "" if the List lacks none.
+// Note says how many elements of the longer list the page shows, such as "The first 200 of 300 are
+// shown." It is "" if the List contains all elements.
 func (l List[T]) Note() template.HTML {
 	if len(l.Rows) == l.Total {
 		return ""

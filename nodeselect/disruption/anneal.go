@@ -7,7 +7,8 @@ import (
 // anneal searches for a larger wave, a set of nodes that may be away at the same time. Each step
 // adds a random candidate, and removes one node for each exceeded limit. anneal makes a step that
 // removes two nodes only with a probability that falls from 1/hot to 0. It never makes a step that
-// removes more than two nodes. Integers give every machine the same result.
+// removes more than two nodes. It computes only with integers, so every machine gets the same
+// result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return
@@ -47,9 +48,11 @@ func (w *search) anneal(steps int) {
 const hot = 1000
 
 // The wave is the set of nodes that may be away. displaced finds the nodes that must leave the wave
-// before the node n can enter it, and appends them to the list "out". For each used-up limit that
-// applies to n, one node of this limit must leave. If the list has no such node yet, displaced
-// chooses one at random. If more than two nodes would have to leave, displaced returns false.
+// before the node n can enter it, and appends them to the list "out".
+//
+// A limit that applies to n may be used up. Then one node in the wave that counts for this limit
+// must leave. If "out" already contains such a node, this is enough; otherwise displaced chooses a
+// node at random. If more than two nodes would have to leave, displaced returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

@@ -1,6 +1,6 @@
 // Package disruption decides which nodes of a cluster may go now: for a reboot, an upgrade or a
-// replacement. It knows the subset of every service, the nodes to which balancers send its
-// requests, so it can keep enough nodes for each service:
+// replacement. The subset of a service is the list of nodes to which balancers send its requests.
+// The package knows the subset of every service, so it can keep enough nodes for each service:
 //
 //	state, err := disruption.New(disruption.Budget{}, nodes, selection.Subsets())
 //	…

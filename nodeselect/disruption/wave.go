@@ -187,13 +187,12 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight is a factor in the cost of a node: 1<<20 / spare², or 0 if spare is 0 or less. spare is
-// the number of nodes that may still enter the wave (the set of nodes that may be away) without
-// exceeding one limit. Of several functions that were tried, this one led to the largest waves.
+// weight returns a factor in the cost of a node: 1<<20 / spare², or 0 if spare is 0 or less. spare
+// is the number of nodes that a limit still permits in the wave, the set of nodes that may be away.
+// Of several functions that were tried, this one led to the largest waves.
 //
-// The cost of a node is a sum over its limits. The summand for a limit is weight, multiplied by the
-// number of nodes of this limit that can still enter the wave. The method "greedy" adds the node
-// with the lowest cost.
+// The method "greedy" adds the node with the lowest cost. The cost of a node is a sum over its
+// limits: for each limit, weight times the number of its nodes that can still enter the wave.
 //
 // If spare is 1, the added node keeps all other nodes of the limit out of the wave.
 func weight(spare int32) int64 {

@@ -54,6 +54,6 @@
 // # What it does not do
 //
 // Package gate does not store grants, and does not keep two callers from deciding at the same time:
-// package leases does both. A terminator may choose a node for its next configuration after a Gate
-// has answered that no configuration contains it. Package gate counts no pods.
+// use package leases. A terminator may choose a node for its next configuration after a Gate has
+// answered that no configuration contains the node. Package gate counts no pods.
 package gate

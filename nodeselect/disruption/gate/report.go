@@ -53,9 +53,9 @@ type wireReport struct {
 	} `json:"services"`
 }
 
-// ParseReport reads the configuration in force, the subsets of one cluster's services, from a
-// terminator's report.json. It returns an error if the report leaves open which nodes the
-// configuration uses. Each error begins with the argument "source".
+// ParseReport reads a terminator's report.json. It returns the nodes and subsets that the
+// configuration in force has in one cluster. If the report does not show which nodes the
+// configuration uses, ParseReport returns an error. Each error begins with the argument "source".
 func ParseReport(source string, data []byte, cluster string) (Applied, error) {
 	a, err := parseReport(data, cluster)
 	if err != nil {
