@@ -185,8 +185,8 @@ func (p AddressPolicy) refusal(given string, addr netip.Addr) error {
 	return nil
 }
 
-// allows reports whether Allow has a prefix that contains addr and lies within the range in the
-// argument "special", which also contains addr.
+// allows reports whether a prefix in Allow contains addr. The prefix must lie within the argument
+// "special", which is the special range that contains addr.
 func (p AddressPolicy) allows(addr netip.Addr, special netip.Prefix) bool {
 	return slices.ContainsFunc(p.Allow, func(a netip.Prefix) bool { return a.Bits() >= special.Bits() && a.Contains(addr) })
 }

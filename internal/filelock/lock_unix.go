@@ -115,8 +115,8 @@ func replace(file string, cause error) (*os.File, error) {
 // write bits of the directory's mode. If root calls open, the file also gets the owner of the
 // directory.
 //
-// If the owner, group or mode of the directory changes later, the next call of open by the owner of
-// the file or by root adapts the file. For another user, tryLock replaces the file.
+// The owner, group or mode of the directory may change later. If root or the owner of the file then
+// calls open, open adapts the file. For another user, tryLock replaces the file.
 //
 // open follows no symbolic link, because a user who may write to the directory could link to a file
 // of somebody else.

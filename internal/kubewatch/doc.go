@@ -37,6 +37,6 @@
 //
 // # What it does not do
 //
-// It has no index, no event handlers and no resync, and one sink for each watch. It does not import
-// the clientset, but only the API groups core/v1 and discovery.k8s.io/v1.
+// It has no index, no event handlers and no resync. Each watch has only one sink. The package does
+// not import the clientset, but only the API groups core/v1 and discovery.k8s.io/v1.
 package kubewatch

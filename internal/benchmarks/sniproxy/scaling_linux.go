@@ -76,8 +76,9 @@ func scale(ctx context.Context, s settings, progress io.Writer) (result report.S
 }
 
 // growing returns the jobs of a run at growing sizes. A job has the stages that measure one process
-// of a router. There is one job for each number of processors, with a stage for each number of open
-// connections, and one job for each number of host names except the first.
+// of a router. The jobs are:
+//   - for each number of processors, a job with a stage for each number of open connections;
+//   - for each number of host names except the first, a job.
 func growing(axes report.Axes) (jobs [][]stage) {
 	for _, cores := range axes.Cores {
 		var stages []stage

@@ -354,8 +354,9 @@ func annotate(l *coordinationv1.Lease, g gate.Grant) {
 }
 
 // grant returns the grant in a Lease. If somebody has removed fields from the Lease, the node still
-// counts as granted. Without its fields, the grant has the holder "unknown", the creation time of
-// the Lease and the TTL 0, and says neither when the node went away nor when it returned.
+// counts as granted. Without the fields, the holder of the grant is "unknown", its time is the
+// creation time of the Lease, and its TTL is 0. The grant then does not say when the node went away
+// or returned.
 func (s Store) grant(l *coordinationv1.Lease) gate.Grant {
 	g := gate.Grant{Node: l.Annotations[nodeAnnotation], Holder: "unknown", Taken: l.CreationTimestamp.Time}
 	if g.Node == "" {
