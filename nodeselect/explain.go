@@ -18,9 +18,11 @@ const (
 	// Kept means that the service uses the node already and keeps it, although other nodes rank
 	// better: see Avoid and Selector.Sticky.
 	Kept Why = "kept"
-	// Fallback means that the subset contains the node only because there are too few better nodes.
-	// If the Verdict of the node is Avoid, there are fewer Eligible nodes than places in the subset
-	// (Choices.Places). If the Verdict is Excluded, there is no Eligible and no avoided node.
+	// Fallback means that the subset contains the node only because better nodes are missing:
+	//
+	//   - If the Verdict of the node is Avoid, the cluster has fewer Eligible nodes than the subset
+	//     has places (Choices.Places).
+	//   - If the Verdict is Excluded, the cluster has no Eligible and no avoided node.
 	Fallback Why = "fallback"
 	// Leaving means that the node is in the subset that is in use, but Select would not choose the
 	// node any more. The subset in use is older than the objects, for example because a limit has

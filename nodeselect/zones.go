@@ -9,9 +9,9 @@ import (
 )
 
 // countZones assigns each node without a zone label to one of the zones, by the identity of the
-// node, and returns a warning. Otherwise, these nodes would be a zone of their own, and a single
-// such node would be in as many subsets as all nodes of another zone together. Without Spread,
-// countZones does nothing.
+// node, and returns a warning. If these nodes formed a zone of their own, and only one node had no
+// label, this node would be in as many subsets as all nodes of another zone together. Without
+// Spread, countZones does nothing.
 func (p *Pool) countZones() (warning string) {
 	if !p.spread {
 		return ""

@@ -61,9 +61,9 @@
 // rest of the process. If descriptors run out nevertheless, it closes an eighth of the silent
 // connections. It chooses them in the same way as for MaxPeeking.
 //
-// The Server counts a connection from one of the TrustedSources for no source, so MaxConnsPerSource
-// and the share do not apply to it. The Server closes such a connection to make room only if the
-// connection is silent, and if no other connection can be closed.
+// MaxConnsPerSource and the share do not apply to a connection from a network in TrustedSources. The
+// Server closes such a connection to make room only if the connection is silent, and if no other
+// connection can be closed.
 //
 // # Answers to clients
 //

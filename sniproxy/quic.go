@@ -98,8 +98,8 @@ func (s *Server) routeQUIC(ctx context.Context, req quicrelay.Request) (quicrela
 	return quicrelay.Backend{Tag: r}, err
 }
 
-// findQUIC sets r.stats.Upstream. If the Server must refuse the connection, findQUIC returns the
-// reason and its error.
+// findQUIC finds the address of the upstream, and stores it in r.stats.Upstream. If the Server must
+// refuse the connection, findQUIC returns the reason and its error.
 func (s *Server) findQUIC(ctx context.Context, r *quicRoute, req quicrelay.Request) (refusal, error) {
 	st := &r.stats
 	switch {

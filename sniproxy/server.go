@@ -84,9 +84,9 @@ type Server struct {
 	// The Server closes further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
 	// MaxPeeking bounds the silent connections, whose clients have not named a host yet. Above
-	// MaxPeeking, the Server closes a silent connection: of the source with the most silent
-	// connections, the oldest one. A client that has sent more than 4 KiB counts once for each 4
-	// KiB. 0 means no bound.
+	// MaxPeeking, the Server closes the oldest silent connection of the source with the most silent
+	// connections. A client that has sent more than 4 KiB counts once for each 4 KiB. 0 means no
+	// bound.
 	MaxPeeking int
 	// MaxConnsPerHost bounds the open connections to one host; 0 means no bound. The Server refuses
 	// further connections after the lookup, with an answer to the client. All names of one wildcard
@@ -461,9 +461,11 @@ func (s *Server) Load() Load {
 	return Load{Conns: all + quic, QUIC: quic, Peeking: peeking + quicPeeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }
 
-// Alive returns nil if each event loop of the relay has handled an event that Alive sends, and the
-// tables of connections answer. If an event loop is stuck, Alive returns the error of ctx when ctx
-// ends. If a table is stuck, Alive does not return.
+// Alive returns nil if each event loop of the relay has handled an event that Alive sends. If an
+// event loop is stuck, Alive returns the error of ctx when ctx ends.
+//
+// Alive also reads the tables of connections. If the lock of a table is stuck, Alive does not
+// return.
 func (s *Server) Alive(ctx context.Context) error {
 	s.Load()
 	return s.engine.Alive(ctx)

@@ -157,9 +157,9 @@ func choose(candidates []candidate, preferIPv6 bool) []Pod {
 	return pods
 }
 
-// oneFamily leaves one address family of each pod: if two candidates with the same name have
-// addresses of both families, it removes the candidate that is not of the preferred family. It
-// keeps a candidate without a name, which may belong to any pod.
+// oneFamily removes the addresses of the family that is not preferred, if their pod also has an
+// address of the preferred family. It keeps a candidate without a name, which may belong to any
+// pod.
 func oneFamily(candidates []candidate, preferIPv6 bool) []candidate {
 	preferred := func(c candidate) bool { return c.addr.Addr().Is6() == preferIPv6 }
 	if !slices.ContainsFunc(candidates, preferred) || !slices.ContainsFunc(candidates, func(c candidate) bool { return !preferred(c) }) {

@@ -38,8 +38,9 @@ func (r *Replay) SetRefs(refs []nodeselect.Ref) { r.queue.setRefs(refs) }
 
 // List tells the Replay that the API server has sent complete lists of nodes and services, as at
 // the start and after an outage. If more than half of the known objects are missing in the lists,
-// the Replay keeps the missing objects for some minutes; see Watcher.Run. If objects.ReadyNodes is
-// nil, the Watcher has no LocalEndpoints.
+// the Replay keeps the missing objects for some minutes; see Watcher.Run.
+//
+// If objects.ReadyNodes is nil, the Replay acts like a Watcher without LocalEndpoints.
 func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {

@@ -24,9 +24,9 @@ const (
 	watcherMaxWait = time.Second
 )
 
-// RecheckInterval is the longest time between two computations of the verdicts of all nodes, which
-// say whether subsets may contain them. Time alone can change a verdict: Ready avoids a node after
-// a grace time.
+// RecheckInterval is the longest time between two computations of the verdicts of all nodes. A
+// verdict says whether subsets may contain a node. It can change without a change of the node: the
+// predicate Ready returns Avoid for a node that has not been ready for the grace time.
 const RecheckInterval = 30 * time.Second
 
 // Watcher follows a live cluster and chooses the nodes for a list of service ports. Set the fields

@@ -41,11 +41,13 @@ type suite struct {
 	aead hpke.AEAD
 }
 
-// Generate makes a new key for X25519, HKDF-SHA256, and AES-128-GCM or ChaCha20-Poly1305. RFC 9849
-// section 9 requires that servers support the first three. publicName is the name in the outer
-// hellos of clients. maxNameLength is the length of the longest name of a server; clients pad
-// shorter names to this length, so that an observer cannot tell the names apart. id is the
-// config_id. Each key of a router needs its own config_id.
+// Generate makes a new key for X25519 and HKDF-SHA256, with the cipher AES-128-GCM or
+// ChaCha20-Poly1305. RFC 9849 section 9 requires that servers support all of them except
+// ChaCha20-Poly1305.
+//
+// publicName is the name in the outer hellos of clients. maxNameLength is the length of the longest
+// name of a server. Clients pad shorter names to this length, so that an observer cannot tell the
+// names apart. id is the config_id. Each key of a router needs its own config_id.
 //
 // The error matches ErrKey if publicName is not a host name with a dot.
 func Generate(publicName string, id, maxNameLength uint8) (Key, error) {
@@ -96,10 +98,13 @@ func newKey(c Config, private *ecdh.PrivateKey) (Key, error) {
 	return k, nil
 }
 
-// ParseKey parses a key file (RFC 9934): a block PRIVATE KEY with a key of PKCS #8 for X25519, P-256,
-// P-384 or P-521, and a block ECHCONFIG with an ECHConfigList, in any order. It returns a Key for
-// each ECHConfig with the public key of this private key, and ignores all other ECHConfigs. If it
-// finds no Key, the error matches ErrKey.
+// ParseKey parses a key file (RFC 9934). The file has these two blocks, in any order:
+//
+//   - PRIVATE KEY: a key of PKCS #8 for X25519, P-256, P-384 or P-521.
+//   - ECHCONFIG: an ECHConfigList.
+//
+// ParseKey returns a Key for each ECHConfig whose public key belongs to the private key, and
+// ignores all other ECHConfigs. If it finds no Key, the error matches ErrKey.
 func ParseKey(text []byte) ([]Key, error) {
 	var private *ecdh.PrivateKey
 	var configs []Config

@@ -15,10 +15,11 @@ type Result struct {
 }
 
 // LookupAll looks up hosts, and returns their Results in the same order. At most atOnce lookups run
-// at the same time; 0 or less means 64, the default of Cache.MaxCalls. Lookups beyond the MaxCalls
-// of a Cache wait there, and can fail with ErrBusy.
+// at the same time; 0 or less means 64, the default of Cache.MaxCalls.
 //
-// When ctx ends, the running lookups return soon, and the others fail with context.Cause(ctx).
+// If l is a Cache with a smaller MaxCalls, some of these lookups wait in the Cache, and can fail
+// with ErrBusy. When ctx ends, the running lookups return soon, and the others fail with
+// context.Cause(ctx).
 func LookupAll(ctx context.Context, l Lookup, hosts []string, atOnce int) []Result {
 	results := make([]Result, len(hosts))
 	var waiting []int // indices of hosts

@@ -85,8 +85,8 @@ type Cache struct {
 	// 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
-	// Timeout limits the time of a call of the source. If MaxCalls calls are running, a new call
-	// first waits, again at most for Timeout. 0 and negative values mean 5 s.
+	// Timeout limits the time of a call of the source. While MaxCalls calls are running, a new call
+	// waits before it begins; Timeout limits this wait too. 0 and negative values mean 5 s.
 	Timeout time.Duration
 
 	// MaxCalls limits the calls of the source that run at the same time. 0 means 64.
@@ -241,12 +241,18 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts, usually those that All returned before a restart. It treats the TTL of
-// each host as over. The cache serves a host at most for StaleFor after Entry.Expires; if Expires is in the
-// future, StaleFor begins now. SetAll ignores Level, Left and Answered.
+// SetAll stores hosts, usually those that All returned before a restart. The next lookup of each
+// host asks the source, even if Entry.Expires is in the future. The cache serves a host at most for
+// StaleFor after Entry.Expires; if Expires is in the future, StaleFor begins now. SetAll ignores
+// Level, Left and Answered.
 //
-// SetAll skips a host whose StaleFor has passed, that the cache already knows, that is malformed,
-// or whose entry has an Err. It returns the error of Set for the first malformed host.
+// SetAll skips a host in these cases:
+//
+//   - The entry has an Err.
+//   - The cache already knows the host.
+//   - StaleFor has passed since Entry.Expires.
+//   - The host or its endpoint is malformed. SetAll returns the error of Set for the first of these
+//     hosts.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {

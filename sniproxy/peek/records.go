@@ -107,8 +107,8 @@ func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 		return nil, malformed(recordHeader, wrong)
 	}
 
-	// end is the least offset in b at which the message can end. If the message does not end in
-	// this record, end also includes the headers of the further records.
+	// end is the least offset in b at which the message can end. If the message continues in further
+	// records, the headers of these records count too.
 	end := body + size - s.messageLen
 	if beyond := end - (body + n); beyond > 0 {
 		end += (beyond + maxRecord - 1) / maxRecord * recordHeader

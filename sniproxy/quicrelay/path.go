@@ -334,15 +334,16 @@ func (p *path) allow(datagram []byte) bool {
 	return true
 }
 
-// confirm marks the address of the client as confirmed, if a packet with the header h shows that
-// the client has got a packet of the backend. id is the result of table.find.
+// confirm marks the address of the client as confirmed, if a packet shows that the client has got a
+// packet of the backend. h is the header of this packet, and id is the result of table.find. There
+// are two cases:
 //
-// The ID of another path to the same backend confirms nothing, because somebody else can have seen
-// this ID.
-//
-// An ID that the table does not know confirms the address too, in a Handshake packet or a packet with
-// a short header, after the first packet of the backend: the ID can come from a NEW_CONNECTION_ID
-// frame, which the Relay cannot read.
+//   - The destination ID of the packet is an ID that the backend has sent on this path. An ID that
+//     the backend has sent on another path confirms nothing, because somebody else can have seen
+//     it.
+//   - The backend has already sent a packet on this path, and the table does not know the
+//     destination ID of a Handshake packet or of a packet with a short header. This ID can come
+//     from a NEW_CONNECTION_ID frame, which the Relay cannot read.
 func (p *path) confirm(h quic.Header, id []byte) {
 	isLater := h.Type == quic.Handshake || h.Type == quic.Short
 	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && id == nil {

@@ -3,10 +3,10 @@ package quicrelay
 // maxRefused is the greatest number of connections in a refusedTable.
 const maxRefused = 1024
 
-// refusedTable remembers the last connections that Route has refused, and their answers. Without
-// it, the Relay would treat a further datagram of such a client as the beginning of another
-// connection: a client sends its hello again if the answer is lost, and many clients send a last
-// packet after the answer.
+// refusedTable remembers the last connections that Route has refused, and their answers. A refused
+// client may send further datagrams: it sends its hello again if the answer is lost, and many
+// clients send a last packet after the answer. Without the table, the Relay would treat these
+// datagrams as new connections.
 type refusedTable struct {
 	answers map[initialKey][]byte  // an answer is nil if the client gets none
 	keys    [maxRefused]initialKey // a ring

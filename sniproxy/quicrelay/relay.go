@@ -95,9 +95,9 @@ type Relay struct {
 	MaxPathsPerSource int
 	// MaxPeeking bounds the number of paths whose backend is not known yet. 0 means 1,000.
 	MaxPeeking int
-	// Trusted, if not nil, reports whether MaxPathsPerSource does not apply to a client address:
-	// the paths of this address then count for no source. Trusted must not call methods of the
-	// Relay.
+	// Trusted, if not nil, reports whether a client address is trusted. The paths of trusted
+	// addresses count for no source, so MaxPathsPerSource does not apply to them. Trusted must not
+	// call methods of the Relay.
 	Trusted func(netip.Addr) bool
 	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
 	// NewID must not call methods of the Relay.
@@ -406,8 +406,8 @@ func (r *Relay) fromClient(f *front, b *bundle) {
 	clear(f.runs)
 }
 
-// accept finds the path of a client's datagram, or begins one. If the caller can send the datagram
-// to the backend now, the result is the path, and otherwise nil. r.mu is locked.
+// accept finds the path of a client's datagram, or begins a new path. It returns the path if the
+// caller can send the datagram to the backend now, and otherwise nil. r.mu is locked.
 func (r *Relay) accept(client peer, datagram []byte) *path {
 	h, err := quic.ParseHeader(datagram)
 	if err != nil || r.closed {

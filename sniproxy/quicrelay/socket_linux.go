@@ -111,8 +111,8 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 // maxJoined is the largest number of datagrams that the method "join" puts into a bundle.
 const maxJoined = 32
 
-// The method "join" appends to the only datagram in b the datagrams that have arrived already, so
-// that the Relay sends all of them with one system call.
+// The bundle b has one datagram. The method "join" appends the datagrams that have arrived already,
+// so that the Relay sends all of them with one system call.
 //
 // In a bundle, all datagrams have the same size, except that the last one can be shorter. If the
 // next datagram does not fit this rule, it becomes the next bundle, together with the datagrams

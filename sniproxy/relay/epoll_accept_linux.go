@@ -12,8 +12,8 @@ import (
 )
 
 // acceptor is one listener of an event loop, which calls accept4(2) itself. After a failure, it
-// does the same as netserve.Loop: it accepts a connection with its spare descriptor if the process
-// has no free one, and otherwise pauses.
+// does the same as netserve.Loop: if the process has no free descriptor, it accepts one connection
+// with its spare descriptor. After another error, it pauses.
 type acceptor struct {
 	loop       *epollLoop
 	fd         int32 // -1 after a call of the method close

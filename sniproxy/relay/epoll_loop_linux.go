@@ -33,8 +33,9 @@ const (
 	parkThreshold = int64(5 * time.Microsecond)
 )
 
-// The token of an epoll event says to which descriptor it belongs: 0, 1, 2 and so on to connections
-// (see the type entry), and the negative tokens below to the eventfd and the acceptors.
+// The token of an epoll event says to which descriptor the event belongs. The tokens 0, 1, 2 and so
+// on belong to connections (see the type entry). The negative tokens below belong to the eventfd
+// and to the acceptors.
 const (
 	wakeToken     = -1
 	acceptorToken = -2 // the token of the first acceptor; the second one has -3
@@ -82,9 +83,9 @@ type epollLoop struct {
 	parked atomic.Bool // the loop is parked, so the method post must wake it; for any goroutine
 }
 
-// A token is the number by which an epoll event names a connection, and entry is this connection.
-// The loop uses tokens again, each time with another generation. If the generation of an event
-// differs from gen, the event is for an earlier connection that the loop has closed since the poll.
+// entry is the connection to which a token, the number in an epoll event, belongs. The loop uses a
+// token again for later connections, each time with another generation. If the generation of an
+// event differs from gen, the loop has closed the connection of this event since the poll.
 type entry struct {
 	conn *epollConn
 	gen  uint32

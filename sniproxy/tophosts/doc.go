@@ -16,8 +16,8 @@
 //
 // A Counter follows Misra and Gries ("Finding repeated elements", 1982) with batches, as in
 // Anderson and others, "A High-Performance Algorithm for Identifying Frequent Items in Data
-// Streams" (IMC 2017). It has a record, with one value for each Metric, for each of at most 8*Size
-// hosts.
+// Streams" (IMC 2017). It has records for at most 8*Size hosts. The record of a host has one value
+// for each Metric.
 //
 // When a further host needs a record, the Counter subtracts the Size-th largest value of each
 // Metric from all values of this Metric. Then it removes the records without a positive value, at

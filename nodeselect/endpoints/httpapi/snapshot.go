@@ -30,7 +30,7 @@ func (s Source) age() int64 {
 	return max(int64((time.Since(s.LastContact)+time.Second-1)/time.Second), 1)
 }
 
-// snapshot is the content of one Publish. Only its caches change.
+// snapshot contains the services of one call of Publish, and never changes, except for its caches.
 type snapshot struct {
 	services map[string]*service // the services by Ref.Key
 	source   Source

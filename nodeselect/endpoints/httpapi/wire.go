@@ -212,8 +212,8 @@ func checkRevision(revision string) error {
 	return nil
 }
 
-// checkService returns an error if raw does not name the service of ref: a proxy may have sent the
-// answer to another request.
+// checkService returns an error if raw does not name the service of ref. A proxy may have returned
+// an answer that belongs to another request.
 func checkService(raw json.RawMessage, ref nodeselect.Ref) error {
 	if raw == nil {
 		return fieldError("service", "missing")

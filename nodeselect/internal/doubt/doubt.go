@@ -34,8 +34,8 @@ type Doubt[K comparable] struct {
 // the objects that are missing in the list; Begin keeps this map. empty is true if the list
 // contains no object.
 //
-// The first doubtful list starts the time ConfirmAfter. Later doubtful lists do not start it again,
-// with one exception: the first list that is not empty, after lists that were all empty.
+// The time ConfirmAfter starts with the first doubtful list. If this list and the lists after it
+// are empty, the time starts again with the first doubtful list that is not empty.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now
@@ -70,9 +70,10 @@ func (d *Doubt[K]) Appeared(now time.Time) bool {
 	return true
 }
 
-// Answered tells the Doubt that the API server answers again after a failure. If a doubtful list
-// lacked some objects, and was not empty, the missing objects stay for ConfirmAfter from now on,
-// and Answered returns true. Otherwise Answered changes nothing and returns false.
+// Answered tells the Doubt that the API server answers again after a failure. If the time
+// ConfirmAfter has begun, it begins again now, and Answered returns true. Otherwise Answered changes
+// nothing and returns false. ConfirmAfter has not begun if no object is missing, or if the doubtful
+// list was empty; see Appeared.
 func (d *Doubt[K]) Answered(now time.Time) bool {
 	if d.missing == nil || d.empty {
 		return false

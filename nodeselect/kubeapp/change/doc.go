@@ -19,16 +19,16 @@
 //
 // # What counts as published
 //
-// The node ports of a Service of type NodePort are published. A Service of another type counts only
-// if a declaration uses it; see Use.
+// The node ports of a Service of type NodePort are published. If a Service has node ports but another
+// type, they are published only if a declaration uses the Service; see Use.
 //
 // # Exceptions
 //
 // The annotation headgate.dev/allow-change of a Service, before or after the change, permits a
 // [Finding] about it. Its value lists what may change, separated by commas: numbers of node ports
 // ("30080"), names or numbers of service ports ("http"), and kinds of findings ("no-pods").
-// Finding.Allow has the words that permit a finding. A number permits nothing for other node ports,
-// so a forgotten annotation does little harm.
+// Finding.Allow has the words that permit a finding. The number of a node port permits only changes
+// of this node port, so a forgotten annotation does little harm.
 //
 // The ValidatingAdmissionPolicy in examples/kubeapp/kubernetes has the part of these rules that
 // needs only one Service, and obeys the same annotation.

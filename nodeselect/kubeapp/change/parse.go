@@ -107,8 +107,8 @@ func documents(data []byte) (list []document) {
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-// lineOf returns the number of lines before the mistake that an error of the YAML parser names, and
-// the error without this number.
+// lineOf reads the number of the line that an error of the YAML parser names. It returns the number
+// of lines before this line, and the message of the error without the number.
 func lineOf(err error) (before int, message string) {
 	message = err.Error()
 	if m := yamlLine.FindStringSubmatchIndex(message); m != nil {

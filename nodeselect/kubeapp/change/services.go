@@ -273,8 +273,8 @@ func nameOf(p pair[corev1.Service]) string {
 	return s.Namespace + "/" + s.Name
 }
 
-// taken adds a Finding for each node port that a Service gets although another Service has it,
-// before or after the change.
+// taken adds a Finding for each node port that the change gives to a Service, if another Service
+// has the same node port before or after the change.
 func (k *checker) taken() {
 	type key struct {
 		number   int32
