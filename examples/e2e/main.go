@@ -97,8 +97,8 @@ func (s *settings) registerFiles(fs *flag.FlagSet) {
 	fs.StringVar(&s.logs, "logs", "", "`directory` to keep the logs of all processes in; if empty, only a test that fails keeps them, in a new directory in /tmp")
 }
 
-// passBin makes the path of the bin directory absolute, and passes it to the stage inside the sandbox
-// in the environment. In a chroot, that stage may be unable to find its own path.
+// passBin makes the path of the bin directory absolute, and passes it in the environment to the
+// process inside the sandbox. In a chroot, this process may be unable to find its own path.
 func (s *settings) passBin() error {
 	if s.bin == "" {
 		s.bin = "bin"

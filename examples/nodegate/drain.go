@@ -72,8 +72,8 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	if err := nodes.Cordon(ctx, names[0]); err != nil {
 		return 0, err
 	}
-	// Record the node now: if somebody uncordons the node before another program reads its state,
-	// nobody would know that the node was away.
+	// Record now that the node is away: if somebody uncordons the node before another program has
+	// read its state, nothing else shows that the node was away.
 	if err := k.Record(ctx, c.holder, names[0]); err != nil {
 		return 0, fmt.Errorf("%s is cordoned, but nodegate cannot store that it is away: %w", names[0], err)
 	}

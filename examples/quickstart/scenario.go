@@ -477,8 +477,8 @@ func difference(a, b []string) []string {
 }
 
 // changedServers returns how many servers of a service a new configuration removes, and how many it
-// adds. If several backends contain servers of the service, each number is that of the backend with
-// the most changes of this kind.
+// adds. If several backends contain servers of the service, "removed" is the largest number that one
+// backend loses, and "added" is the largest number that one backend gains.
 func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {

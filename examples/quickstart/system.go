@@ -141,8 +141,8 @@ func (s *system) configure(ctx context.Context) error {
 				Admin:         []haproxycfg.Bind{{Address: s.admin}},
 				AgentInterval: agentInterval,
 				CheckInterval: agentInterval,
-				// SpareNodes is the largest number of nodes that services can newly use when the
-				// scenario replaces a node.
+				// When the scenario replaces a node, the services can begin to use at most this many
+				// nodes that they did not use before. Each such node needs a spare server.
 				SpareNodes: nodesPerCluster - nodesPerService + 1,
 			},
 		},

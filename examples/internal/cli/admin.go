@@ -30,10 +30,10 @@ type Admin struct {
 	// 503 with this error. If Ready is nil, the binary is always ready. Several goroutines may call
 	// Ready.
 	Ready func() error
-	// Alive returns nil if the binary makes progress. If it returns an error, /healthz answers 503,
-	// and the watchdog of systemd restarts the binary; the watchdog also does so if Alive does not
-	// return. Alive should return soon after ctx has ended. If Alive is nil, the binary makes
-	// progress while calls of Ready return. Several goroutines may call Alive.
+	// Alive returns nil if the binary makes progress. If Alive returns an error or does not return,
+	// /healthz answers 503, and the watchdog of systemd restarts the binary. Alive should return
+	// soon after ctx has ended. If Alive is nil, Admin calls Ready instead, and only checks that
+	// Ready returns. Several goroutines may call Alive.
 	Alive func(ctx context.Context) error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
@@ -103,8 +103,9 @@ func (a Admin) gatherer() prometheus.Gatherer {
 // could read the admin pages by DNS rebinding. guard also refuses a request whose header Origin
 // names another site.
 //
-// A request that changes something needs the token, unless it uses a Unix socket. The address of
-// the client is no proof, because other programs and proxies on this machine have the same address.
+// A request that changes something needs the token, unless it uses a Unix socket. A local address
+// of the client gives no permission, because every program and proxy on this machine has such an
+// address.
 func (a Admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)

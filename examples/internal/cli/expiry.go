@@ -20,8 +20,8 @@ type certificateExpiry struct {
 }
 
 // CertificateExpiry returns the metric headgate_PROGRAM_certificate_expiry_timestamp_seconds, for
-// the 1,000 certificates that expire first. Each scrape calls "read", from any goroutine, for the
-// expiry time of each certificate, by the name of its file.
+// the 1,000 certificates that expire first. Each scrape calls "read", from any goroutine. The keys
+// of its result are the files of the certificates, and the values are their expiry times.
 func CertificateExpiry(program string, read func() map[string]time.Time) prometheus.Collector {
 	return certificateExpiry{prometheus.NewDesc("headgate_"+program+"_certificate_expiry_timestamp_seconds",
 		"Time at which the certificate in use of each file expires, for the 1,000 certificates that expire first.", []string{"file"}, nil), read}

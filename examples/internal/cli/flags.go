@@ -213,7 +213,8 @@ func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []str
 	return "", args
 }
 
-// CutArguments returns all arguments for which CutArgument returns one, and the other arguments.
+// CutArguments returns all arguments that are neither a flag of fs nor the value of a flag, and the
+// other arguments. CutArgument returns only the first of them.
 func CutArguments(fs *flag.FlagSet, args []string) (arguments, others []string) {
 	for {
 		argument, others := CutArgument(fs, args)

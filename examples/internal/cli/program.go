@@ -45,8 +45,8 @@ type Command struct {
 	Args    string // form of the arguments that are no flags, such as "NODE …"; "" if there are none
 	Summary string // what the command does, as a sentence; without a name, that of the Program
 	Example string // command lines, separated by line feeds
-	// Exits has the meanings of exit codes that differ for this command from the comments of the
-	// constants ExitOK, ExitFailed and ExitUsage. -h lists ExitDiffer only if Exits contains it.
+	// Exits has the meanings of exit codes of this command. ExitOK, ExitFailed and ExitUsage have a
+	// default meaning, so they need no entry. -h lists ExitDiffer only if Exits contains it.
 	Exits map[int]string
 	// Run must call Invocation.Parse with all flags of the command before it does anything else.
 	Run Run

@@ -83,8 +83,8 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 // of this function first calls read again if one of the files may have changed.
 //
 // read must return a value, and the content from which it has made the value. If the content is the
-// same as before, the old value stays. The function calls "changed" with an error when the files
-// become faulty or the error changes, and with nil when there is a new good value.
+// same as before, the old value stays. The returned function calls "changed" with an error when the
+// files become faulty or the error changes, and with nil when there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before the call of read, so that follow does not miss a change during this call

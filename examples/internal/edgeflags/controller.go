@@ -35,8 +35,9 @@ func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic))
 	return c
 }
 
-// Foreign returns the foreign files of -fragment, or nil without -fragment. dir is the directory of
-// the fragment.
+// Foreign returns the value that describes the foreign files: the files of -fragment, which somebody
+// else writes and HAProxy loads first. Without -fragment, it returns nil. The program writes its
+// fragment of HAProxy's configuration to dir.
 func (s *Settings) Foreign(dir *deploy.Dir) *deploy.Foreign {
 	if len(s.Fragment) == 0 {
 		return nil
@@ -44,8 +45,8 @@ func (s *Settings) Foreign(dir *deploy.Dir) *deploy.Foreign {
 	return &deploy.Foreign{Files: s.Fragment, Fragment: dir.ConfigFile()}
 }
 
-// WarnOfForeign calls the function "warned" with the requirements that the foreign files of
-// -fragment do not meet. The Controller does the same, but only when it checks a change.
+// WarnOfForeign calls the function "warned" with the settings that the fragment needs and that the
+// files of -fragment lack. The Controller does the same, but only when it checks a change.
 func (s *Settings) WarnOfForeign(dir *deploy.Dir, warned func([]deploy.Diagnostic)) {
 	foreign := s.Foreign(dir)
 	if foreign == nil {

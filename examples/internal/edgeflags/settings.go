@@ -42,8 +42,8 @@ type Settings struct {
 	CDN     routes.CDNOptions  // without Origin there is no cdn.json
 	// DNSEndpoints without a Name means no dns-endpoints.yaml.
 	DNSEndpoints routes.DNSEndpointOptions
-	// Fragment contains the foreign files that HAProxy loads first; see [deploy.Foreign]. Empty
-	// means no foreign files.
+	// Fragment contains the paths of the foreign files, which somebody else writes and HAProxy
+	// loads first; see [deploy.Foreign]. Empty means no foreign files.
 	Fragment cli.Strings
 
 	// Resolve sets these fields from the flags.
@@ -213,8 +213,8 @@ func (s *Settings) resolveLimits() error {
 	if err != nil {
 		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
 	}
-	// A flag such as -max-routes limits each file. There is also a default limit of all files
-	// together. If the value of the flag is larger, it is also the limit of all files together.
+	// A flag such as -max-routes limits each file. All files together have a default limit. If the
+	// value of the flag is larger than this default, it is also the limit of all files together.
 	edgeHas := kube.DefaultEdgeLimits
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),

@@ -48,8 +48,8 @@ func (c *Cluster) Apply(ctx context.Context, files ...string) error {
 }
 
 // Validate makes the API server check manifests, as `kubectl create --dry-run=server
-// --validate=strict` does: with its defaults and admission plugins, and without unknown or double
-// fields. It creates nothing. The namespaces of the objects must exist.
+// --validate=strict` does. The API server applies its defaults and admission plugins, refuses
+// unknown and double fields, and creates nothing. The namespaces of the objects must exist.
 func (c *Cluster) Validate(ctx context.Context, files ...string) error {
 	return c.eachObject(files, func(resource dynamic.ResourceInterface, object *unstructured.Unstructured) error {
 		_, err := resource.Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})

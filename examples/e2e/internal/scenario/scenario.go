@@ -105,9 +105,9 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 // calls "check". If check returns an error, the environment is broken, and Run adds a failed row.
 // When ctx has ended, each remaining scenario has one failed row, "not run".
 //
-// Before each scenario, Run calls "watch", which begins to measure how slow the machine is. Its
-// result "slowness" returns a factor: 2 means that a computation has taken twice as long as on an
-// idle machine. Its result "stop" ends the measurement.
+// Before each scenario, Run calls "watch", which begins to measure how slow the machine is, and
+// returns two functions. "slowness" returns a factor: 2 means that a computation has taken twice as
+// long as on an idle machine. "stop" ends the measurement.
 func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error,
 	watch func(context.Context) (slowness func() float64, stop func()), logf func(format string, args ...any),
 ) []Row {

@@ -83,8 +83,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}
 		load := f.load(ctx, front.Addr.String(), nil)
 		defer load.Stop()
-		// When a front proxy starts, it sets the state of all servers once. This could undo the
-		// drain below, so wait until the front proxy has done so.
+		// When a front proxy starts, it sets the state of all servers once. If it did so after the
+		// drain below, it would undo this drain. So wait until it has set the states.
 		if err := pause(ctx, 2*time.Second); err != nil {
 			return err
 		}

@@ -47,13 +47,12 @@ const (
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the largest allowed results. On an idle machine, the median of the times in which a
-// terminator handles an event must be at most goalLatency. The 99th percentile may be rareFactor
-// times goalLatency, because it is inaccurate with a hundred events.
-//
-// A busy machine is slower than an idle machine by a measured factor, the slowness. There, the
-// median may be goalLatency times the median of the slowness. The 99th percentile may be
-// goalLatency times the 99th percentile of the slowness, if this is larger than rareFactor.
+// These are the largest allowed results. A busy machine is slower than an idle machine by a
+// measured factor, the slowness. So the limits for the time in which a terminator handles an event
+// are:
+//   - for the median: goalLatency times the median of the slowness
+//   - for the 99th percentile: goalLatency times the 99th percentile of the slowness, but at least
+//     goalLatency times rareFactor, because this percentile is inaccurate with a hundred events
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3

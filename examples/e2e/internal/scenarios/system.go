@@ -22,8 +22,9 @@ import (
 
 // Most scenarios use these settings.
 const (
-	// nodesPerService is the size of the subsets. It is smaller than the number of nodes of a
-	// cluster, three, because a subset of all nodes would have no effect.
+	// nodesPerService is the number of nodes that the terminator selects for each service. It is
+	// smaller than three, the number of nodes of a cluster: otherwise the terminator would select
+	// all nodes for every service.
 	nodesPerService = 2
 	// agentInterval is the time between two agent checks. It is shorter than its default of two
 	// seconds, because a change must take effect within three seconds and may need two rounds of

@@ -116,9 +116,9 @@ func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process)
 	return err
 }
 
-// Stats returns the answer of HAProxy to "show stat", without removed servers: HAProxy before 3.0
-// keeps a removed server in maintenance until its next reload. A server in maintenance that the
-// configuration contains is in the answer.
+// Stats returns the answer of HAProxy to "show stat". It leaves out removed servers, which HAProxy
+// before 3.0 keeps in maintenance until the next reload. It does not leave out a server in
+// maintenance that is still in the configuration.
 func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	stats, err := runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
 	if err != nil || !slices.ContainsFunc(stats, inMaintenance) {
@@ -208,8 +208,8 @@ type route struct {
 type backend struct{ cluster, service, port string }
 
 // preference lists the clusters for the clients of a region, the preferred cluster first. HAProxy
-// chooses the first cluster of which it can use at least "quorum" percent of the servers. An empty
-// region means all other clients.
+// chooses the first cluster in which at least "quorum" percent of the servers can get requests. An
+// empty region means all other clients.
 type preference struct {
 	region   string
 	quorum   int

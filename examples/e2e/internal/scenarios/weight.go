@@ -70,8 +70,8 @@ func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab
 	return t.row(scenario.Row{What: what, Took: took, Within: effect, Err: err}, since)
 }
 
-// shareWeight sets the weights 75 and 25 in the clusters heavy and light, and checks that heavy
-// gets 75% of the requests, with a tolerance of 3 percentage points.
+// shareWeight sets the weight 75 in the cluster "heavy" and the weight 25 in the cluster "light". It
+// checks that "heavy" gets 75% of the requests, with a tolerance of 3 percentage points.
 func (s *System) shareWeight(ctx context.Context, t *traffic, heavy, light *lab.Cluster) error {
 	const percent = 75
 	start := time.Now()
