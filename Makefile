@@ -355,7 +355,7 @@ ci: test-race lint test-rules demo e2e
 	$(MAKE) -j 2 --output-sync=target ci-oldest ci-newest
 	$(MAKE) fuzz FUZZTIME=3s
 	$(MAKE) bench BENCHTIME=1x BENCHSKIP='BenchmarkPick/nodes=5000/k=10/way=buraksezer' # its ring takes half a minute
-	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
+	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,nginx-half-close,haproxy,snirouter'
 	$(MAKE) bench-peers PEERFLAGS='-quick -hellos -peers nginx,haproxy,snirouter'
 	$(MAKE) bench-peers PEERFLAGS='-quick -scaling -peers nginx,haproxy,snirouter'
 	$(MAKE) bench-quic QUICFLAGS=-quick

@@ -1,5 +1,6 @@
-// Command sniproxy compares routers by server name in one run: nginx (ssl_preread), HAProxy (TCP
-// mode, splice), sniproxy, tcpproxy, a router in plain Go, and headgate's snirouter.
+// Command sniproxy compares routers by server name in one run: nginx (ssl_preread) with and without
+// half-close, HAProxy (TCP mode, splice), sniproxy, tcpproxy, a router in plain Go, and headgate's
+// snirouter.
 //
 //	cd internal/benchmarks && go run ./sniproxy            # about five minutes
 //	cd internal/benchmarks && go run ./sniproxy -quick     # half a minute, to check that it works

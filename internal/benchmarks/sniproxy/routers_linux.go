@@ -32,8 +32,8 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 		return peer.Router{}, err
 	}
 	switch name {
-	case "nginx":
-		return missing(peer.FindNginx(path))
+	case "nginx", "nginx-half-close":
+		return missing(peer.FindNginx(path, name != "nginx"))
 	case "haproxy":
 		return missing(peer.FindHAProxy(path))
 	case "sniproxy":

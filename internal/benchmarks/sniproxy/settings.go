@@ -35,7 +35,7 @@ type settings struct {
 	from       string
 }
 
-var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
+var allPeers = []string{"nginx", "nginx-half-close", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}
 
 // scalingPeers are the routers of Debian 12, 13 and testing, Traefik, and snirouter. The flag -quick
 // leaves out Traefik.
@@ -88,6 +88,9 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	if s.scaling {
 		sweep(&s, peers, set)
+	}
+	if s.hellos && !set["peers"] { // both nginx read hellos in the same way
+		*peers = strings.Replace(*peers, "nginx-half-close,", "", 1)
 	}
 	if s.quick {
 		short(&s, peers, bulk, set)

@@ -97,6 +97,10 @@ func TestParse(t *testing.T) {
 	require.Equal(t, time.Second, s.phase, "what is given counts")
 	require.Equal(t, 1, s.rounds)
 
+	s, err = parse([]string{"-hellos"}, t.Output())
+	require.NoError(t, err)
+	require.Equal(t, []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "snirouter"}, s.peers)
+
 	for _, args := range [][]string{
 		{"-peers=nginx,apache"},
 		{"-peers="},

@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// FindNginx returns the nginx at the path. An empty path means the nginx of this machine.
-func FindNginx(path string) (Router, error) {
+// FindNginx returns the nginx at the path. An empty path means the nginx of this machine. For
+// halfClose, see [Nginx].
+func FindNginx(path string, halfClose bool) (Router, error) {
 	path, module, version, err := findNginx(path)
-	return Nginx(path, module, version), err
+	return Nginx(path, module, version, halfClose), err
 }
 
 // FindNginxUDP returns the nginx of this machine as a proxy for UDP.

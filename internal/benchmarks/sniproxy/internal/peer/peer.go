@@ -85,8 +85,16 @@ func Sites(n int) []string {
 //
 // nginx runs one worker for each processor under a master, as in production. The defaults of
 // proxy_timeout (10 minutes) and tcp_nodelay (on) apply.
-func Nginx(path, module, version string) Router {
-	return Router{Name: "nginx", Role: Peer, Version: version, Plan: func(s Setup) Plan {
+//
+// By default, nginx closes both connections when one side ends its direction. If halfClose is true,
+// nginx keeps the other direction open (proxy_half_close), as all other routers here do. This needs
+// nginx 1.21.4 or later.
+func Nginx(path, module, version string, halfClose bool) Router {
+	name, afterFIN := "nginx", ""
+	if halfClose {
+		name, afterFIN = "nginx, half-close", "\n\t\tproxy_half_close on;"
+	}
+	return Router{Name: name, Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
 		if module != "" {
 			fmt.Fprintf(&conf, "load_module %s;\n", module)
@@ -122,11 +130,11 @@ stream {
 		ssl_preread on;
 		preread_timeout 5s;
 		proxy_connect_timeout 5s;
-		proxy_timeout 10m;
+		proxy_timeout 10m;%s
 		proxy_pass $upstream;
 	}
 }
-`, s.Listen)
+`, s.Listen, afterFIN)
 		for i, h := range s.Hosts {
 			fmt.Fprintf(&hosts, "%s b%d;\n", h, i%len(s.Backends))
 		}

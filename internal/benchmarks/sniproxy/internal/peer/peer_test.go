@@ -29,7 +29,7 @@ func TestPlans(t *testing.T) {
 		files  map[string][]string // expected lines
 	}{
 		"nginx": {
-			router: Nginx("/usr/sbin/nginx", "/lib/ngx_stream_module.so", "1.2"),
+			router: Nginx("/usr/sbin/nginx", "/lib/ngx_stream_module.so", "1.2", false),
 			args:   "/usr/sbin/nginx -p /tmp/run -e stderr -c /tmp/run/nginx.conf",
 			files: map[string][]string{
 				"nginx.conf": {
@@ -99,7 +99,7 @@ func TestPlans(t *testing.T) {
 func TestPlanForTwoCores(t *testing.T) {
 	s := setup(1)
 	s.Cores = 2
-	require.Contains(t, string(Nginx("nginx", "", "").Plan(s).Files["nginx.conf"]), "worker_processes 2;\n")
+	require.Contains(t, string(Nginx("nginx", "", "", false).Plan(s).Files["nginx.conf"]), "worker_processes 2;\n")
 	require.Contains(t, string(HAProxy("haproxy", "").Plan(s).Files["haproxy.cfg"]), "\tnbthread 2\n")
 }
 
@@ -110,13 +110,20 @@ func TestHostsFit(t *testing.T) {
 	require.LessOrEqual(t, 1000*len(SNIRouter("x", "").Plan(s).Files["hosts.json"]), 64<<20)
 }
 
+func TestNginxHalfClose(t *testing.T) {
+	half := Nginx("nginx", "", "", true)
+	require.Equal(t, "nginx, half-close", half.Name)
+	require.Contains(t, string(half.Plan(setup(1)).Files["nginx.conf"]), "\t\tproxy_half_close on;\n")
+	require.NotContains(t, string(Nginx("nginx", "", "", false).Plan(setup(1)).Files["nginx.conf"]), "half_close")
+}
+
 func TestPlanForRoot(t *testing.T) {
 	s := setup(1)
 	s.Root = true
-	require.Contains(t, string(Nginx("nginx", "", "").Plan(s).Files["nginx.conf"]), "user root;\ndaemon off;\n")
+	require.Contains(t, string(Nginx("nginx", "", "", false).Plan(s).Files["nginx.conf"]), "user root;\ndaemon off;\n")
 	require.Contains(t, string(SNIProxy("sniproxy", "").Plan(s).Files["sniproxy.conf"]), "user root\n")
-	require.NotContains(t, string(Nginx("nginx", "", "").Plan(setup(1)).Files["nginx.conf"]), "user root")
-	require.NotContains(t, string(Nginx("nginx", "", "").Plan(setup(1)).Files["nginx.conf"]), "load_module")
+	require.NotContains(t, string(Nginx("nginx", "", "", false).Plan(setup(1)).Files["nginx.conf"]), "user root")
+	require.NotContains(t, string(Nginx("nginx", "", "", false).Plan(setup(1)).Files["nginx.conf"]), "load_module")
 }
 
 func TestHostsAsJSON(t *testing.T) {
