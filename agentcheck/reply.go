@@ -21,8 +21,8 @@ type Reply struct {
 	MaxConn MaxConn // limit of simultaneous connections
 
 	// Reason is one line of text for the operator. HAProxy shows it only if the answer also names a
-	// State. With the State Up, HAProxy shows an error of its own for the server, if there is one,
-	// instead of the Reason.
+	// State. If the State is Up and HAProxy itself has an error for the server, HAProxy shows this
+	// error instead of the Reason.
 	//
 	// The functions that write a Reply replace each character that is not printable by a space,
 	// trim the text, and cut it to MaxReason bytes.

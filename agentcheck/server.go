@@ -110,7 +110,7 @@ type Exchange struct {
 	// keeps the settings of the last answer.
 	Err error
 	// Evicted is true if the server closed the connection to make room for a connection of another
-	// client address; see Server.MaxConns. If the answer was written before, Err is nil.
+	// client address; see Server.MaxConns. Err is nil if the server had already written the answer.
 	Evicted bool
 }
 

@@ -12,9 +12,9 @@ const grpcPath = "/grpc.health.v1.Health/Check"
 // not compressed, has 2 bytes, and sets field 1 to the value 1.
 const grpcServing = "00000000020801"
 
-// appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send", because
-// it ends the body at the message's first byte, a zero (tried with 2.6, 3.0 and 3.4). So HAProxy
-// sends the frames of HTTP/2 as bytes, and waits for the bytes of the gRPC message SERVING
+// appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send": the first
+// byte of the message is zero, and HAProxy ends the body there (tried with 2.6, 3.0 and 3.4). So
+// HAProxy sends the frames of HTTP/2 as bytes, and waits for the bytes of the gRPC message SERVING
 // (grpcServing).
 func (h *Health) appendGRPC(t *text) {
 	t.line("option tcp-check")

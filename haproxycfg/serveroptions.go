@@ -21,8 +21,9 @@ type ServerOptions struct {
 	// connections, broken responses, time-outs, and the statuses 500 to 599 except 501 and 505. The
 	// server is up again after Health.Rise good health checks, one every Health.FastInterval.
 	EjectErrors int
-	// PoolPurge is the time after which HAProxy closes half of the idle connections that it did not
-	// need during this time ("pool-purge-delay"). 0 means HAProxy's default, 5s.
+	// PoolPurge is a period ("pool-purge-delay"). After each period, HAProxy closes half of the
+	// surplus connections: the idle connections that it did not need in the period. 0 means
+	// HAProxy's default, 5s.
 	PoolPurge time.Duration
 	// NoPool makes HAProxy close a connection to a server as soon as the connection is idle and its
 	// client has gone. So HAProxy never uses it for a request of another client. Set NoPool if

@@ -30,9 +30,9 @@ import (
 	"github.com/google/licensecheck"
 )
 
-// allowed lists the licences that the modules in a program under the licence of headgate may have.
-// MPL-2.0 requires that the source of each file under MPL-2.0 stays available; Go's module proxy
-// keeps it available.
+// allowed lists the permitted licences of modules: a program that contains such modules may be
+// under the licence of headgate. MPL-2.0 requires that the source of each file under MPL-2.0 stays
+// available; Go's module proxy keeps it available.
 var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD-4-Clause-UC", "ISC", "MIT", "MPL-2.0"}
 
 // minPercent is a minimum: at least this percentage of the text of a licence file must be the text

@@ -377,8 +377,8 @@ func (s *services) delete(key types.NamespacedName) {
 	delete(s.others, key)
 }
 
-// objects returns all annotated Services. It also returns each other Service with a node port that
-// an annotated Service wants as its agent port.
+// objects returns all annotated Services. It also returns a Service without annotations if one of
+// its node ports is the agent port that an annotated Service wants.
 func (s *services) objects(a nodeselect.Annotations) nodeselect.Objects {
 	list := make([]*corev1.Service, 0, len(s.annotated))
 	agentPorts := map[uint16]bool{}

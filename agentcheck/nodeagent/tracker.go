@@ -152,9 +152,9 @@ type lastWeight struct {
 
 func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
-// The method "next" computes the lastWeight of a Service at the time "now", from l, its previous
-// lastWeight, and from the argument "annotated". If "annotated" is 0, the last weight above 0 stays
-// for the time "delay".
+// The method "next" computes the lastWeight of a Service at the time "now". l is the previous
+// lastWeight of the Service, and "annotated" is its present weight in the annotation. If "annotated"
+// is 0, the last weight above 0 stays for the time "delay".
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}

@@ -72,7 +72,8 @@ func Backends(service string) (local, other, panicking string) {
 // pods, HAProxy answers each request with 503.
 //
 // The argument "expected" is the number of pods that the zone has while no pod is missing; see the
-// package documentation. Config uses at least the present number of pods, so 0 means this number.
+// package documentation. If the zone now has more pods, Config uses their number instead. So 0 means
+// the present number of pods.
 //
 // The argument "before" is the Slots of the last call, or nil; Config does not change it. For
 // HAProxy 3.0 and later, Config returns nil instead of Slots. The errors are those of

@@ -26,8 +26,9 @@ type Settings struct {
 	// connection to a pod; 0 means 1s.
 	Connect time.Duration
 	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a
-	// pod; 0 means 15s, and 1h for gRPC. Envoy limits the whole answer, and HAProxy each silence.
-	// For gRPC, Server also limits the silence of a client within a stream.
+	// pod; 0 means 15s, and 1h for gRPC. In contrast to Envoy's timeout, Server does not limit the
+	// whole answer, but each silence in it. For gRPC, Server also limits each silence of the client
+	// in a stream.
 	Server time.Duration
 	// KeepAlive (Envoy: idle_timeout of the listener) is the longest time that a client's connection
 	// waits for the next request; 0 means 60s.
@@ -57,9 +58,9 @@ type Settings struct {
 	// checks an ejected pod every EjectTime/3, and uses it again after three good checks. So the
 	// real time is between two thirds of EjectTime and EjectTime.
 	EjectTime time.Duration
-	// HealthPath (Envoy: health_checks, path) is the path of the health check, every EjectTime/3; a
-	// pod that answers 2xx or 3xx is healthy. Empty means that a pod that accepts a connection is
-	// healthy.
+	// HealthPath (Envoy: health_checks, path) is the path of the health check, which HAProxy makes
+	// every EjectTime/3. A pod that answers 2xx or 3xx is healthy. If HealthPath is empty, HAProxy
+	// only connects, and a pod that accepts the connection is healthy.
 	HealthPath string
 	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means no
 	// Host header. HealthHost needs a HealthPath.
@@ -91,17 +92,18 @@ type Settings struct {
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
 	// Envoy always does what ReuseAlways does.
 	Reuse haproxycfg.Reuse
-	// PoolPurge (Envoy: idle_timeout of the cluster) is a period. At its end, some connections to
-	// pods were idle for the whole period, and HAProxy closes half of these. 0 means 1s. PoolPurge
-	// must be shorter than the time after which pods close idle connections.
+	// PoolPurge (Envoy: idle_timeout of the cluster) is a period. After each period, HAProxy closes
+	// half of the surplus connections to pods: the idle connections that it did not need in the
+	// period. 0 means 1s. PoolPurge must be shorter than the time after which pods close idle
+	// connections.
 	PoolPurge time.Duration
 	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a
 	// connection to a pod when its request has ended and the client has disconnected. Set it if
 	// pods close idle connections early: a POST on such a connection fails, and HAProxy does not
 	// repeat it.
 	NoPool bool
-	// SlowStart (Envoy: slow_start_window) is the time over which the share of a new pod in the
-	// requests rises to its full share; 0 means that a new pod gets its full share at once.
+	// SlowStart (Envoy: slow_start_window) is the time in which a new pod gets more and more
+	// requests, up to its full share; 0 means that a new pod gets its full share at once.
 	SlowStart time.Duration
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of

@@ -86,7 +86,7 @@ func (b Builder) budget(config *haproxycfg.Config, groups edge.Groups, upstreams
 
 // untrack changes a configuration as if every route declared a check: HAProxy checks each server,
 // and no server tracks another. If nodeAgents is true, HAProxy also makes an agent check of each
-// server, at the agent of the service or else of the node.
+// server: at the agent of the service if there is one, and at the agent of the node otherwise.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // keys are names of backends
 	for i := range config.Backends {

@@ -128,8 +128,9 @@ func (o DNSEndpointOptions) appendRecord(dst []byte, set recordSet, ttl int64) [
 }
 
 // bucket returns the index of the object that contains a host, without regard to other hosts.
-// Otherwise a new host could move another host to the next object, and while kubectl applies one
-// object after the other, external-dns would delete the records of the moved host.
+// Otherwise a new host could move another host to the next object. kubectl applies one object after
+// the other, so neither object would contain the moved host for a moment, and external-dns would
+// delete its records.
 func bucket(host string, n int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(host))

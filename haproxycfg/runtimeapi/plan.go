@@ -72,8 +72,8 @@ type Plan struct {
 	// HAProxy can make without a reload.
 	Reload []Reason
 	// First is the number of commands at the beginning of Commands that prepare backends for
-	// requests. They add backends, and bring servers into service in backends that have none in
-	// service. They also bring servers into service that other servers track.
+	// requests. They add backends. They bring servers into service in two cases: their backend has
+	// no server in service, or other servers track them.
 	//
 	// If a map must change together with the servers, change it after the first First commands, and
 	// before the remaining commands. Then a map leads to a new backend only after this backend has
@@ -287,8 +287,8 @@ func Unsettled(before, attempted []Backend) []Backend {
 
 // planner collects the commands of a plan in lists. HAProxy receives the lists in this order:
 //
-//   - "first" adds backends. It brings servers into service that other servers track, and the servers
-//     of backends that have no server in service.
+//   - "first" adds backends. It brings servers into service in two cases: other servers track them,
+//     or their backend has no server in service.
 //   - "disable" ends the agent checks of the servers in "maint", because the answer to a check may
 //     end a maintenance.
 //   - "fill" brings all other servers into service.
