@@ -17,8 +17,8 @@ const descriptorSlack = 64*3 + 64
 // subtracts the descriptors of listeners, checks and agent checks, and divides the rest by two,
 // because each connection needs two.
 //
-// It rounds a computed limit down, by less than a sixteenth, because each new limit needs a reload
-// of HAProxy.
+// It rounds a computed limit down, by less than a sixteenth, so that a few more or fewer servers
+// seldom change the limit: each new limit needs a reload of HAProxy.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
@@ -60,10 +60,10 @@ func (c *Config) ReservedDescriptors() int {
 // HAProxy's own choice: the shortest check interval of at least one second (start_checks in its
 // source).
 //
-// HAProxy ignores intervals below a second here. So with agent checks every half second, it may
-// still spread the first checks over a minute, and until its first check, a drained server would
-// receive traffic. So checkSpread returns the shortest interval of agent checks if it is below a
-// second.
+// For its own choice, HAProxy ignores intervals below a second. For example, if health checks run
+// every minute and agent checks every half second, HAProxy would spread the first checks over a
+// minute. A drained server would receive traffic until its first agent check. So checkSpread
+// returns the shortest interval of agent checks if it is below a second.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {

@@ -249,10 +249,10 @@ type Frontend struct {
 	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
 	// most one of Router and Zones.
 	Zones *Zones
-	// Close names a map of the same Config; empty means none. The value of the key "all" is the
-	// share of responses after which HAProxy closes the client's connection, at random, in points:
-	// 10,000 are all responses. WebSockets stay. HTTP/2 connections stay too, because HAProxy 2.6
-	// to 3.4 send no GOAWAY for "Connection: close".
+	// Close names a map of the same Config; empty means none. HAProxy closes the client's
+	// connection after some of the responses, chosen at random. The value of the key "all" is the
+	// share of these responses, in points: 10,000 points are all responses. WebSockets stay. HTTP/2
+	// connections stay too, because HAProxy 2.6 to 3.4 send no GOAWAY for "Connection: close".
 	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
@@ -369,11 +369,12 @@ type Router struct {
 	// While an entry of ShiftParts is in force for BACKEND, HAProxy ignores Prefer. A stopping
 	// process of HAProxy 2.6 always ignores Prefer.
 	//
-	// Regions maps networks, such as "192.0.2.0/24", to regions. The longest prefix that contains
-	// the address of the client decides. Usually this is the sender of the request. If
-	// Frontend.TrustedProxies contains the sender, HAProxy looks at the last three addresses in
-	// X-Forwarded-For: the last of them that TrustedProxies does not contain is the client. If
-	// there is no such address, the address of a proxy decides.
+	// Regions maps networks, such as "192.0.2.0/24", to regions. Of the networks that contain the
+	// address of the client, the longest prefix decides. Usually the client is the sender of the
+	// request. If Frontend.TrustedProxies contains the sender, HAProxy searches the last three
+	// addresses in X-Forwarded-For, from the end: the client is the first address that
+	// TrustedProxies does not contain. If TrustedProxies contains all of them, HAProxy uses the
+	// address of a proxy.
 	//
 	// RegionHeader names a request header, and RegionValues maps its values, in lower case, to
 	// regions. In a request of TrustedProxies, RegionValues has precedence over Regions. With
@@ -570,8 +571,8 @@ type Map struct {
 	// entries alone do not change haproxy.cfg, and need no reload.
 	//
 	// If another change of the configuration needs a reload, the map gets a new file name. So its
-	// new entries come into force together with the new haproxy.cfg. A backend that HAProxy 3.4 can
-	// add at run time does not change the name.
+	// new entries come into force together with the new haproxy.cfg. A new backend that HAProxy 3.4
+	// can add at run time needs no reload, so the file name stays.
 	//
 	// A map is not both Stable and Runtime.
 	Stable bool
@@ -590,10 +591,10 @@ type RenderedFile struct {
 	Name string
 	Data []byte
 	// Runtime is true if the file belongs to a Map whose field Runtime is true. In the Name of such
-	// a file, HASH is a hash of the keys of the Map, without its values.
+	// a file, "maps/NAME-HASH.map", HASH is a hash of the keys of the Map, without its values.
 	Runtime bool
 	// Stable is true if the file belongs to a Map whose field Stable is true. In the Name of such a
-	// file, HASH does not depend on Data.
+	// file, "maps/NAME-HASH.map", HASH does not depend on Data.
 	Stable bool
 	// Private is true if Data contains a private key. Only HAProxy and the program that writes the
 	// file may read the file.

@@ -34,13 +34,13 @@ const maxFiles = 20_000
 type Source struct {
 	// Path is the file or directory. Required.
 	Path string
-	// Check, if not nil, asks HAProxy whether it accepts certificates. Read calls it for each
-	// certificate without a verdict, and again for a certificate whose rejection is 10 minutes old.
+	// Check, if not nil, asks HAProxy whether it accepts certificates;
+	// [deploy.Checker.CheckCertificates] is such a function. Read calls Check for each certificate
+	// without a verdict, and again for a certificate whose rejection is 10 minutes old.
 	//
-	// verdicts[i] is nil, or the reason why HAProxy rejects certificate i. If noVerdict is not nil,
-	// HAProxy may not have judged some certificates whose verdict is nil. Read accepts these
-	// certificates, except those that HAProxy has rejected earlier.
-	// [deploy.Checker.CheckCertificates] is such a function.
+	// For certificate i, verdicts[i] is nil, or the reason why HAProxy rejects it. If noVerdict is
+	// not nil, HAProxy could not judge some certificates, and their verdicts are nil. Read accepts
+	// these certificates, except those that HAProxy has rejected earlier.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
 	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When this
 	// binary changes, Check judges all certificates again. If Haproxy is empty, the Source does not

@@ -251,10 +251,10 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that the certificate with these names covers, and that the map
-// "covered" does not cover yet. For example, the name "*.example.com" covers the declared host
-// "a.example.com". host does not return this host if covered has the key "a.example.com" or
-// "*.example.com". Below a declared wildcard, each DNS name counts as a declared host.
+// host returns a declared host that the certificate with these names covers, such as
+// "a.example.com" for the name "*.example.com". It skips a host that is covered already: then the
+// map "covered" has the key "a.example.com" or "*.example.com". Below a declared wildcard, each DNS
+// name counts as a declared host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

@@ -85,8 +85,9 @@ func (a *applier) reset() {
 	a.c.explained.Store(nil)
 }
 
-// apply makes one attempt to apply the configuration of the inputs in. It logs the error of the
-// attempt, unless the previous attempt failed with the same error.
+// apply makes one attempt to apply the configuration of the given routes, clusters and certificates
+// (the argument "in"). It logs the error of the attempt, unless the previous attempt failed with
+// the same error.
 func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	t := Attempt{Begin: a.clock()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)

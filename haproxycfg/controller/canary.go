@@ -88,9 +88,10 @@ func (s CanaryStatus) String() string {
 	return text
 }
 
-// heldByCanary returns the approved routes as held routes, with the reason why newer routes are not
-// in force. The argument "last" contains the previous orders. If the previous approved routes are
-// the same, heldByCanary does not unpack them again.
+// heldByCanary returns the approved routes, and the reason why newer routes are not in force. The
+// result has the same type as the routes that an operator holds, so the Controller treats both in
+// the same way. If the previous orders, the argument "last", contain the same approved routes,
+// heldByCanary does not unpack them again.
 func (c *Controller) heldByCanary(state *fleet.Canary, last *orders) (*heldRoutes, error) {
 	if c.Canary == nil || state == nil {
 		return nil, nil
@@ -119,9 +120,10 @@ func (c *Controller) heldByCanary(state *fleet.Canary, last *orders) (*heldRoute
 	return h, err
 }
 
-// withCanary returns the orders with the approved routes as held routes, if this Controller must not
-// serve its declared routes. Otherwise it returns the orders as they are. Only the goroutine of the
-// loop calls withCanary.
+// withCanary decides whether this Controller serves its declared routes or the approved routes. For
+// the declared routes, it returns the orders as they are. For the approved routes, it returns a
+// copy of the orders that holds the approved routes in force. Only the goroutine of the loop calls
+// withCanary.
 func (c *Controller) withCanary(in inputs, by *orders) *orders {
 	if by.held != nil || by.approved == nil {
 		return by
@@ -246,9 +248,9 @@ func (c *Controller) approveDeclared(s fleet.State, by string) (fleet.State, err
 	return s, nil
 }
 
-// approveHeld returns the state with the held routes as the approved routes. Without approveHeld, a
-// Controller that waits for the trial of newer routes after the hold would serve the routes that
-// were approved before the rollback.
+// approveHeld returns the state in which the held routes are also the approved routes. When the
+// hold ends, a Controller whose newer routes wait for their trial serves the approved routes.
+// Without approveHeld, these would be the routes that were approved before the rollback.
 func (c *Controller) approveHeld(s fleet.State) (fleet.State, error) {
 	if c.Canary == nil || s.Canary == nil {
 		return s, nil

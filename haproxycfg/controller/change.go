@@ -342,8 +342,8 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 }
 
 // Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
-// or Unchanged. Without ForceFirst, Apply refuses a change that Limit rejects; unlike Run, it does
-// not write it to the report.
+// or Unchanged. Without ForceFirst, Apply refuses a change that Limit rejects. Unlike Run, Apply
+// does not write the refused change to the report.
 //
 // If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits until one of
 // them ends. After MaxReloadWait, Apply ends the oldest worker, unless KeepWorkers is true.

@@ -86,10 +86,10 @@ type Controller struct {
 	// MinInterval is the shortest pause between two attempts to apply a change, from the end of one
 	// attempt to the start of the next. 0 means 1 s.
 	MinInterval time.Duration
-	// MaxInterval is the longest pause between two reloads; 0 means 30 s. The pause is MinInterval
-	// after the first reload, and four times as long after each reload that follows, up to
-	// MaxInterval. It is MinInterval again if the Controller does not reload HAProxy within
-	// MaxInterval after the end of a pause.
+	// MaxInterval is the longest pause between two reloads; 0 means 30 s. The first pause is
+	// MinInterval, and each further pause is four times as long, up to MaxInterval. If the
+	// Controller does not reload HAProxy for the time MaxInterval after the end of a pause, the
+	// next pause is MinInterval again.
 	MaxInterval time.Duration
 	// OldWorkers lists and ends the old workers of HAProxy. nil means that their number has no
 	// bound.
@@ -124,10 +124,10 @@ type Controller struct {
 	calls  chan loopCall
 	status status
 
-	// following is a lock with the capacity 1: a goroutine that sends a value to it has the lock
-	// until it receives the value. The loop of Run has the lock from the moment when it replaces
-	// the orders in FleetFile until HAProxy follows the new shifts. The method "Shifts" waits for
-	// the lock.
+	// following is a lock, made of a channel with the capacity 1: a goroutine sends a value to lock
+	// it, and receives the value to unlock it. The loop of Run has the lock from the moment when it
+	// replaces the orders in FleetFile until HAProxy follows the new shifts. The method "Shifts"
+	// waits for the lock.
 	following chan struct{}
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders

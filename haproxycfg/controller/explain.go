@@ -21,8 +21,8 @@ import (
 type explainable struct {
 	table  routes.Table // the routes in force, or the planned routes if planned is true
 	latest kube.Input   // the input of the last attempt
-	// declared are the latest declarations. While an operator holds earlier routes in force,
-	// latest.Table contains the held routes instead.
+	// declared are the latest declarations. While an operator holds earlier routes in force, the
+	// field latest.Table contains the held routes, and declared still contains the declarations.
 	declared routes.Table
 	report   kube.Report // the report on table; its field Refused is the change that Limit has refused
 	waiting  *Waiting    // why the change of the last attempt waits

@@ -159,10 +159,10 @@ func (c *Controller) recordShifts(last, next shift.State, failed error) {
 // maxShiftCauses is the largest number of shifts in an entry of the journal.
 const maxShiftCauses = 100
 
-// ExplainAt says where the requests for a target went at the earlier time "at", from the entries of
-// Journal. It names backends and servers as Builder does now, and contains neither states of
-// servers nor shifts of routes. The error wraps journal.ErrUnknown if the journal does not reach
-// back so far.
+// ExplainAt says where the requests for a target went at the earlier time "at". It reads this from
+// Journal. The Explanation has the names of backends and servers that Builder would choose now, and
+// contains neither states of servers nor shifts of routes. The error wraps journal.ErrUnknown if
+// the journal does not reach back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
 	if c.Journal == nil {
 		return explain.Explanation{}, fmt.Errorf("%w: there is no journal", journal.ErrUnknown)

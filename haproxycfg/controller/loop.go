@@ -53,9 +53,9 @@ func (l *loop) now() time.Time {
 	return time.Now()
 }
 
-// forceRequest is a request for an attempt to apply a configuration that ignores Limit for the
-// change with this ID. If id is empty, the attempt ignores Limit for no change. The loop sends the
-// Attempt to the channel "reply", whose capacity is 1.
+// forceRequest is a request for an attempt to apply a configuration. The attempt ignores Limit for
+// the change with this ID. If id is empty, the attempt obeys Limit for every change. The loop sends
+// the Attempt to the channel "reply", whose capacity is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt

@@ -74,7 +74,8 @@ func (c *Controller) newReloads(log *slog.Logger) reloads {
 
 // admit decides whether an attempt to apply a change may reload HAProxy at the time "now": it
 // returns nil, or the reason why the reload has to wait. If a reload has waited for old workers as
-// long as maxWait, admit ends the oldest workers and returns nil. With "keep", it ends none.
+// long as maxWait, admit ends the oldest workers and returns nil. If the field "keep" is true, it
+// returns nil and ends no worker.
 func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.pace.next(); until.After(now) {
 		if r.paced.IsZero() {
@@ -161,8 +162,8 @@ func (p *pace) reloaded(now time.Time) {
 }
 
 // pollInterval returns the pause between two attempts while a change waits for the end of an old
-// worker: ten times "took", the duration of the last attempt, but 1 to 30 s. So attempts that last
-// at most 3 s use at most a tenth of a processor.
+// worker. The pause is ten times "took", the duration of the last attempt, but at least 1 s and at
+// most 30 s. So attempts that last at most 3 s use at most a tenth of a processor.
 func pollInterval(took time.Duration) time.Duration {
 	return min(max(time.Second, 10*took), 30*time.Second)
 }

@@ -36,10 +36,13 @@ func (c *Controller) Shifts() (shift.State, error) {
 	return orders.state.Shifts, nil
 }
 
-// SetShifts replaces the shifts in Fleet and FleetFile by "next" if they are equal to "last", and
-// makes HAProxy follow them without a reload. It changes only the shares in the configuration in
-// force, so it also works while a change is refused or waits for its reload. It implements
-// shift.Control. Call it only while Run is running.
+// SetShifts replaces the shifts "last" in Fleet and FleetFile by the shifts "next", and makes
+// HAProxy follow the new shifts without a reload. If the present shifts are not equal to "last", it
+// changes nothing, and the error wraps shift.ErrConflict. SetShifts implements shift.Control. Call
+// it only while Run is running.
+//
+// SetShifts changes only the shares in the configuration in force, so it also works while a change
+// is refused or waits for its reload.
 //
 // If Fleet cannot be written, SetShifts changes nothing, with one exception: a state "next" that
 // only pauses shifts or removes expired shifts takes effect in this process.

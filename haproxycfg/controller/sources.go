@@ -106,9 +106,9 @@ func (m Manifests) Read(_ context.Context, start Start) (ClusterState, error) {
 }
 
 // readyNodes returns the map for Objects.ReadyNodes: for each service, the names of the nodes with
-// a ready pod. A name is in the list once for each node. If count is true, it is there once for
-// each ready pod of the node. If the argument "list" is empty, readyNodes returns nil, which means
-// that nothing is known about pods.
+// a ready pod. Each name is in the list only once or, if count is true, once for each ready pod of
+// the node. If the argument "list" is empty, readyNodes returns nil, which means that nothing is
+// known about pods.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice, count bool) map[string][]string {
 	switch {
 	case len(list) == 0:

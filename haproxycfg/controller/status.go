@@ -183,7 +183,7 @@ func (s *status) applied(a Attempt) {
 		s.torn = a.Outcome != Written && a.Outcome != Unchanged && (s.torn || s.changing && a.Outcome == Failed)
 		s.changing = false
 		s.unsure = s.unsure || a.Outcome == Failed
-		// A refusal, and a change that waits, show that the configuration on disk is in force, with
+		// After a refusal, and while a change waits, HAProxy runs the configuration on disk, with
 		// two exceptions. If an earlier attempt failed (unsure), HAProxy may not have loaded the
 		// configuration on disk. If the first configuration is refused (ErrNoServers), there is no
 		// configuration on disk.

@@ -218,9 +218,9 @@ func (s *state) reweigh(before, now members) {
 //   - HAProxy finds the state of a server by the names of its backend and of the server. A renamed
 //     server, after a change of its port or its backend, would have its full weight until its agent
 //     answers. So it receives the state of the server that it replaces on the same node.
-//   - If a node had a spare server (haproxycfg.Server.Spare), the server with its own name receives
-//     the state of the spare server. carry removes the states of spare servers, because they may
-//     belong to other nodes later.
+//   - If a node had a spare server (haproxycfg.Server.Spare) and now gets a server with a name of
+//     its own, the new server receives the state of the spare server. carry removes the states of
+//     spare servers, because they may belong to other nodes later.
 //   - HAProxy also restores the addresses in the state. So carry sets the address of each server to
 //     its address in the new configuration.
 func (s *state) carry(config members) {
@@ -335,21 +335,21 @@ func (m move) command() string {
 }
 
 // moves returns changes of addresses for the servers in s, so that HAProxy sends no requests to an
-// address that the new configuration does not use. For a backend, the new configuration uses the
-// servers with a weight above 0 in the backend of the same name. If it has no backend of this name,
-// it uses such servers in all backends of the same service.
+// address that the new configuration does not use. The addresses in use for a backend are those of
+// its servers with a weight above 0 in the new configuration. If the new configuration has no
+// backend of this name, they are the addresses of such servers in all backends of the same service.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //
-//   - If the new configuration uses the address and port in the name of the server, the server gets
-//     this address and port.
-//   - A port of the same node is new if the new configuration uses it, and no server of the backend
-//     has it in its name. If there is exactly one new port, the server gets it.
+//   - If the address and port in the name of the server are in use, the server gets this address
+//     and port.
+//   - A port of the same node is new if it is in use, and no server of the backend has it in its
+//     name. If there is exactly one new port, the server gets it.
 //   - Otherwise the server gets the address and port of another server of its backend that takes
 //     requests. If no other server takes requests, the server keeps its address and port.
 //
 // moves does not change a server without an address in its name, a server that other servers track,
-// or the servers of a backend for which the new configuration uses no address.
+// or the servers of a backend for which no address is in use.
 func (s state) moves(config members) []move {
 	groups := map[string][]stateServer{}
 	for _, server := range s.servers {

@@ -63,8 +63,9 @@ type BackendDiff struct {
 	Settings bool
 }
 
-// MapDiff is a map whose entries, texts "key value", changed. If the value of a key changed,
-// Removed contains the old entry and Added the new one. Entries are in the order of the map.
+// MapDiff is a map whose entries changed. An entry is a text "key value". If the value of a key
+// changed, Removed contains the old entry and Added the new one. Entries are in the order of the
+// map.
 type MapDiff struct {
 	Name           string
 	Added, Removed []string

@@ -520,8 +520,8 @@ func (d *Dir) check(ctx context.Context, t target, reloads bool) error {
 //
 // If Check has accepted the files, there are two cases in which reload returns an error and keeps
 // the files: no HAProxy runs (ErrNoMaster), or the running HAProxy does not load the fragment
-// (ErrNotLoaded). The last good files would not be safer, because another version of HAProxy might
-// refuse them.
+// (ErrNotLoaded). The last good files would not be safer: perhaps another version of HAProxy has
+// loaded them, and the present version would refuse them.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err

@@ -307,8 +307,8 @@ const otherWords = "the words of the server differ"
 // wanted command if the options of the server are the same, and to otherWords if they differ.
 //
 // The arguments "before" (the old servers) and "now" (the new servers) are results of textServers.
-// The argument "wanted" contains the same servers as now, in the same order, but its field Add is
-// the command "add server".
+// The argument "wanted" contains the same servers as "now", in the same order, but their field Add
+// is the command "add server".
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

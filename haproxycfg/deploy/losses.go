@@ -34,7 +34,7 @@ type Losses struct {
 	// Servers counts the servers of all backends that the change removes or alters. Servers of a
 	// backend to which no path leads do not count if the configuration has paths: they only stand
 	// for nodes. A server that tracks the server of its node does not count if only the name of the
-	// tracked server changes. For example, the node may no longer use a spare server
+	// tracked server changes, for example because the node no longer uses a spare server
 	// (haproxycfg.Server.Spare).
 	Servers Loss `json:"servers"`
 }

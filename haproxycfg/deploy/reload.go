@@ -134,8 +134,9 @@ func (r Reloader) Reload(ctx context.Context) error {
 // also changes the addresses of servers in the present worker, so that this worker sends no more
 // requests to servers that Config does not contain.
 //
-// The present worker still receives the next request on each idle connection after the reload. But
-// HAProxy refuses these commands for an old worker, so prepare sends them before.
+// After the reload, the present worker still receives the next request on each idle connection. But
+// HAProxy then refuses commands that change addresses in this worker, so prepare sends these
+// commands before the reload.
 func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 	text, err := worker.ServersState(ctx)
 	if err != nil {

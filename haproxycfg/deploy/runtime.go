@@ -183,9 +183,9 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 }
 
 // compareLive returns the change that makes the running HAProxy serve the configuration of t. The
-// arguments "good" and "disk" are texts of haproxy.cfg. HAProxy has certainly loaded good. The
-// directory contains disk, which differs from good after an interrupted Apply. HAProxy may then
-// have some of the changes from good to disk.
+// argument "good" is the text of the haproxy.cfg that HAProxy has certainly loaded. The argument
+// "disk" is the text of the haproxy.cfg in the directory. After an interrupted Apply, the two texts
+// differ, and HAProxy may already have some of the changes from "good" to "disk".
 func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{

@@ -185,9 +185,9 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 }
 
 // sendMaps changes the maps of the running HAProxy. It returns the entries of the stable maps, for
-// compareMaps. files contains the new files of the maps, and "old" the files that they replace. If
-// pending is true, it is not certain that HAProxy has the content of old, so Dir.ReplaceMaps must
-// not rely on this content.
+// compareMaps. The argument "files" contains the new files of the maps, and "old" contains the
+// files that they replace. If pending is true, HAProxy may not have the content of "old", so
+// Dir.ReplaceMaps must not rely on this content.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) (stable []runtimeapi.MapContent, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {

@@ -85,16 +85,15 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 }
 
 // inSpares returns the servers of the backend b, in which each new node has the name of a spare
-// server. A node is new if neither "section" nor "busy" contains the node's own name. section is
-// the section of b in the present haproxy.cfg, and the keys of busy are removed servers that
-// HAProxy still has. For each new node, inSpares stores the name of the spare server in "renamed",
-// under the node's own name.
+// server. It stores this name in "renamed", under the node's own name. A node is new if its own
+// name is neither in "section", the section of b in the present haproxy.cfg, nor in "busy", whose
+// keys are removed servers that HAProxy still has.
 //
 // The result is nil if there is no new node. ok is false in two cases: there are too few free spare
 // servers, or two servers of b have the same IP address.
 //
-// A spare server is free only if no node uses it in section. If a node leaves a spare server now,
-// this spare server is not free yet, because servers still track it for a while.
+// A spare server is free only if no node uses it in "section". If a node leaves a spare server with
+// this change, the spare server is not free yet, because servers still track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}

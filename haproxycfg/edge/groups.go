@@ -11,12 +11,13 @@ import (
 // each group. The zero Groups is an empty table. Several goroutines may use Groups.
 type Groups struct {
 	table routes.Table
-	// of and mapKeys have an element for each route of the table: the index of its group, and its
-	// key in a map of HAProxy.
+	// The field "of" contains, for each route of the table, the index of its group. The field
+	// "mapKeys" contains, for each route, its key in a map of HAProxy.
 	of      []int32
 	mapKeys []string
-	// first and keys have an element for each group, in the order of the first routes: the index of
-	// the first route, and the result of appendBackendKey for it.
+	// The field "first" contains, for each group, the index of its first route. The field "keys"
+	// contains, for each group, the result of appendBackendKey for this route. The groups are in
+	// the order of their first routes.
 	first []int32
 	keys  []string
 }

@@ -100,8 +100,8 @@ type Route struct {
 
 // Preference says which cluster serves the clients of a region.
 type Preference struct {
-	// Region is the region of the clients. It is empty for all clients without a preference of their
-	// region.
+	// Region is the region of the clients. An empty Region stands for all clients whose region is
+	// unknown or has no preference of its own.
 	Region string `json:"region,omitempty"`
 	// Clusters are the preferred clusters that can get requests, the best one first.
 	Clusters []Preferred `json:"clusters"`
@@ -115,7 +115,8 @@ type Preferred struct {
 	Cluster string `json:"cluster"`
 	// Backend is the backend of HAProxy with the servers of the route in this cluster.
 	Backend string `json:"backend"`
-	// Servers is the number of these servers. The cluster serves while at least Min of them are usable.
+	// Servers is the number of servers in Backend. The cluster serves clients while at least Min of
+	// these servers are usable.
 	Servers int `json:"servers"`
 	Min     int `json:"min"`
 	// Usable is the number of servers that HAProxy can use now. Nil means unknown.

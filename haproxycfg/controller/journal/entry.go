@@ -264,8 +264,8 @@ func readState(rest []byte, limit int64) (State, error) {
 }
 
 // FormatTime returns a time in UTC with milliseconds, such as 2026-05-01T12:00:00.000Z, which
-// ParseTime can read. The milliseconds are necessary: with whole seconds, Dir.At would find the
-// State before the entry.
+// ParseTime can read. Without the milliseconds, the time of an entry would become an earlier time,
+// at which the State of the entry was not in force yet.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // ParseTime parses a time as in RFC 3339, such as 2026-05-01T12:00:00Z, or a duration before the

@@ -16,10 +16,12 @@
 //
 // An Elector can take part in the same election as package leaderelection of client-go, because it
 // writes the same fields by the same rules. It does not use package leaderelection, which compiles
-// the client of every API group and has three faults. A leader continues to lead until its renew
-// deadline after it learns that another process holds the Lease. After a suspension, a leader does
-// not notice that its time is over. When a process stops, it releases a Lease that another process
-// may hold now.
+// the client of every API group and has three faults:
+//
+//   - When a leader learns that another process holds the Lease, it still leads until its renew
+//     deadline.
+//   - After a suspension, a leader does not notice that its time is over.
+//   - When a process stops, it releases the Lease even if another process may hold the Lease now.
 package lease
 
 import (

@@ -36,10 +36,10 @@ const (
 	excessTime = 10 * time.Second // time after which retryBudget forgives an excess
 )
 
-// allows adds a sample, and returns whether HAProxy may repeat requests until the next one. After a
-// restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in the
-// last sample, allows begins a new budget. If the repetitions in the new counters exceed percent of
-// the requests already, allows subtracts the excess.
+// The method "allows" adds a sample, and reports whether HAProxy may repeat requests until the next
+// sample. After a restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller
+// than in the last sample, the method begins a new budget. If HAProxy has already repeated more
+// requests than the field "percent" permits, the method subtracts the excess from the new budget.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s

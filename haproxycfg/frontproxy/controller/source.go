@@ -26,8 +26,8 @@ type Update struct {
 	// Known means that the source has answered at least once. Until then, Pods is empty and means
 	// nothing.
 	Known bool
-	// Pods are the pods of the service in all zones, in any condition. If the source does not answer,
-	// or doubts its last answer, Pods come from its last answer without a doubt.
+	// Pods are the pods of the service in all zones, in any condition. If the source does not
+	// answer, or doubts its last answer, Pods come from the last answer that it did not doubt.
 	Pods []endpoints.Pod
 	// Since is the time from which on Pods may be out of date: the source stopped answering, or
 	// gave a doubtful answer, at this time. Zero means that Pods are up to date.
