@@ -284,8 +284,9 @@ func next(d []uint64, key, limit uint64) ([]uint64, uint64) {
 }
 
 // distribute puts the candidates nearly into order, so that sortCandidates has less work. It uses
-// up to 64 buckets. The values of the candidates must be evenly distributed between 0 and about
-// limit. If there are more than stackSlots candidates, distribute does nothing.
+// up to 64 buckets. The values of the candidates must be evenly distributed from 0 to about the
+// value of the argument "limit". If there are more than stackSlots candidates, distribute does
+// nothing.
 //
 // With distribute, sorting a few dozen candidates takes half the time, because the CPU mispredicts
 // fewer branches. This makes Ring.AppendTop a tenth faster for 20 of 1,000 nodes.

@@ -108,7 +108,7 @@ func ParseSeconds(s string) (int64, bool) {
 
 // RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
 // or 0. If Retry-After is a date, the pause is the time from the header Date to this date. If the
-// header Date is missing, the pause begins at the time now.
+// header Date is missing, the pause begins at the time in the argument "now".
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

@@ -117,8 +117,8 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 // it.
 //
 // MkdirTemp also removes directories with such names that killed processes of this user have left.
-// Until the call of remove, the new directory is locked, so MkdirTemp in another process does not
-// remove it.
+// The new directory is locked until the caller calls the returned function, so MkdirTemp in another
+// process does not remove it.
 func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 	entries, _ := inputfile.ReadDir(parent)
 	for _, e := range entries {

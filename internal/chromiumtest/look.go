@@ -26,7 +26,7 @@ func (b *Browser) Open(t testing.TB, url string) {
 	}
 }
 
-// Evaluate stores the value of a JavaScript expression in result, which may be nil.
+// Evaluate stores the value of a JavaScript expression in the argument "result", which may be nil.
 func (b *Browser) Evaluate(t testing.TB, expression string, result any) {
 	t.Helper()
 	answer := struct {

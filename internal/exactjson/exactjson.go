@@ -28,10 +28,12 @@ func (e *MemberError) Unwrap() error { return e.Err }
 
 var errTwice = errors.New("member comes twice")
 
-// Object decodes data, one JSON object, and stores the values of its members through the pointers
-// in fields. It ignores other members, and leaves the value of a missing or null member as it is. A
-// name that occurs twice in an object at any depth is an error. An error in one member is a
-// MemberError; after any error, some of the values may have changed.
+// Object decodes the JSON object in the argument "data". For each member in the argument "fields",
+// it stores the value through the pointer. It ignores all other members of the object. If a member
+// is missing or null, Object does not change its value.
+//
+// A name that occurs twice in an object at any depth is an error. An error in one member is a
+// MemberError. After any error, some of the values may have changed.
 func Object(data []byte, fields Fields) error {
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {

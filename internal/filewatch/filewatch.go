@@ -130,8 +130,8 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 }
 
 // After a rename that replaces all files at once, Run calls the function "read" immediately (see
-// Watcher.Quiet). But if the last call was less than the duration rest ago, Run waits for the end
-// of the burst.
+// Watcher.Quiet). But if the last call was less than 100 ms ago (the constant "rest"), Run waits for
+// the end of the burst.
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hold reserves a TCP port on an IPv4 address until the call of release, and returns its number.
-// Port 0 means any free port, and host "" all addresses. A port in use is an error.
+// Hold reserves a TCP port on an IPv4 address, and returns its number. The function "release" ends
+// the reservation. Port 0 means any free port, and host "" all addresses. A port in use is an error.
 //
 // While Hold reserves the port, the kernel does not choose it for another program. A program that
 // asks for this port by its number can listen on it, if it sets SO_REUSEADDR, as servers do. Hold

@@ -29,9 +29,10 @@ const (
 	user = "65532:65532"
 )
 
-// pack returns an image with all files of dir in /usr/local/bin, and with all files of the directory
-// licences in /usr/share/doc/headgate. Each binary is a layer of its own, so nodes fetch several at
-// the same time. Files have the time 0, so a binary that did not change has the same layer.
+// pack returns an image. It puts all files of the directory "dir" into /usr/local/bin, and all files
+// of the directory "licences" into /usr/share/doc/headgate. Each binary is a layer of its own, so
+// nodes fetch several at the same time. Files have the time 0, so a binary that did not change has
+// the same layer.
 func pack(platform v1.Platform, dir, licences string, created time.Time, revision string) (v1.Image, error) {
 	binaries, err := filesOf(dir)
 	if err != nil {
@@ -105,7 +106,7 @@ func filesOf(dir string) (files []string, err error) {
 	return files, nil
 }
 
-// layerOf returns a layer with files in the directory target, and with the directories above it.
+// layerOf returns a layer that has the files in the directory "target", and the directories above it.
 // Root owns the files and the directories, so the user of the image cannot change them. mode is the
 // mode of the files.
 func layerOf(target string, mode int64, files []string) (v1.Layer, error) {

@@ -215,9 +215,9 @@ type outcome[T any] struct {
 	err    error
 }
 
-// answer returns the result of call, which makes system calls for the file at path. If call makes
-// no progress for 3 s, answer returns ErrNoAnswer, and the goroutine of call remains until the
-// operating system answers.
+// answer returns the result of the function "call", which makes system calls for the file at path.
+// If the function makes no progress for 3 s, answer returns ErrNoAnswer. The goroutine of the
+// function then remains until the operating system answers.
 func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)) (result T, err error) {
 	noAnswer := &fs.PathError{Op: op, Path: path, Err: ErrNoAnswer}
 	if _, waiting := unanswered.Load(path); waiting {

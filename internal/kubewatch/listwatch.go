@@ -25,9 +25,9 @@ const (
 	// time limit for the header of a response. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
 	// maxAge is the largest age of the last response. If the last response is older than maxAge
-	// when a watch ends, the next request is a list and not a watch. If the server's store has been
-	// restored from a backup, a resumed watch would receive nothing until the server's version
-	// numbers have reached the numbers that they had before.
+	// when a watch ends, the next request is a list and not a watch. The reason is that the server's
+	// store may have been restored from a backup: a resumed watch would then receive nothing until
+	// the server's version numbers have reached the numbers that they had before.
 	maxAge = 10 * time.Minute
 )
 

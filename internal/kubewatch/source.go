@@ -51,9 +51,9 @@ type Sink[T any] interface {
 
 // Run lists and watches until ctx ends. Before it returns, all its goroutines have ended.
 //
-// Run calls health, if not nil, with an *Error when a failure of the server begins or its reason
-// changes. It calls health with nil when the sink has received a list, or a watch is open. The
-// calls never overlap, but health must not wait for the sink.
+// Run calls the function "health", if not nil, with an *Error when a failure of the server begins or
+// its reason changes. It calls the function with nil when the sink has received a list, or a watch
+// is open. The calls never overlap, but the function must not wait for the sink.
 func (s Source[T]) Run(ctx context.Context, sink Sink[T], health func(error)) {
 	s.run(ctx, sink, health, silence)
 }

@@ -130,8 +130,8 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 }
 
 // useSpare closes the spare descriptor, and then accepts one connection, if a client waits. It
-// passes the connection to handle if MakeRoom makes room, and otherwise closes it. It returns false
-// if Accept fails again.
+// passes the connection to the function "handle" if MakeRoom makes room, and otherwise closes the
+// connection. It returns false if Accept fails again.
 func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	if !spare.Fill() {
 		return false

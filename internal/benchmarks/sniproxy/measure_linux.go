@@ -76,8 +76,8 @@ func largestSize(jobs [][]stage) (s report.Size) {
 // Each round begins with another router.
 //
 // If the time is too short for another round, measure ends. If the deadline of the context passes
-// during a round, measure leaves out this round; in the first round, it returns an error. If a
-// router fails, its points contain the reason. An error of measure ends the whole benchmark.
+// during a round, measure leaves out this round. If this is the first round, measure returns an
+// error, which ends the whole benchmark. If a router fails, its points contain the reason.
 func (b *bench) measure(ctx context.Context, routers []peer.Router, jobs [][]stage) (measured []report.Router, rounds int, err error) {
 	for _, r := range routers {
 		measured = append(measured, report.Router{Name: r.Name, Role: string(r.Role), Version: r.Version})

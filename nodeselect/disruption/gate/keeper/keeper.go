@@ -52,7 +52,7 @@ func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, 
 
 // Take decides, as May does, whether somebody may take all of the nodes away at the same time. If
 // so, Take also stores grants for the holder before it returns. The holder must take the nodes away
-// within the time ttl.
+// within the time in the argument "ttl".
 func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
 	if k.Store == nil {
 		return answer, errNoStore
@@ -152,9 +152,9 @@ func (k *Keeper) Release(ctx context.Context, node, holder string) (found bool, 
 	return k.Store.Release(ctx, node, holder)
 }
 
-// decide calls the function "ask" with a Gate for the present state, and stores the grants that ask
-// returns. If another process decides at the same time, decide calls ask again with the new state.
-// Only the result of the last call counts.
+// decide calls the function "ask" with a Gate for the present state, and stores the grants that the
+// function returns. If another process decides at the same time, decide calls the function again
+// with the new state. Only the result of the last call counts.
 func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) error {
 	return k.observe(ctx, func(in gate.Input, live []gate.Grant) ([]gate.Grant, error) {
 		in.Grants = live

@@ -59,8 +59,8 @@ var programs = []struct {
 	{Chromium, []string{"chromium"}, "--version", "chromium", chromium},
 }
 
-// Clients returns the clients of this machine. The string missing names the Debian packages of the
-// clients that the machine does not have.
+// Clients returns the clients of this machine. The result "missing" names the Debian packages of
+// the clients that the machine does not have.
 func Clients() (found []Client, missing string) {
 	version := strings.TrimPrefix(runtime.Version(), "go")
 	found = []Client{{Go, version, goClient}, {ResumedGo, version, resumedGo}}
@@ -195,7 +195,7 @@ func chromium(ctx context.Context, t target) error {
 		"--dump-dom", fmt.Sprintf("https://%s:%d/", t.host, t.addr.Port()))
 }
 
-// start runs a program to its end. The program must print the string want.
+// start runs a program to its end. The program must print the text in the argument "want".
 func start(ctx context.Context, stdin, want, name string, args ...string) error {
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)

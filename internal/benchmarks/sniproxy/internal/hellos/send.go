@@ -12,13 +12,14 @@ import (
 const spread = 1500 * time.Millisecond
 
 // Send connects to a router and writes each piece as one TCP segment. Then it waits for the first
-// byte of an answer, for at most the duration limit. An error means that no byte came back. If a
-// byte came back, the hello may still not have reached the backend, because a router can answer by
-// itself. To find out, call Backend.Saw.
+// byte of an answer. The argument "limit" bounds this wait. An error means that no byte came back.
+//
+// If a byte came back, the hello may still not have reached the backend, because a router can answer
+// by itself. To find out, call Backend.Saw.
 //
 // Send pauses 10 ms between two segments, so that the router can read each of them alone. If there
-// are so many segments that they would take longer than the duration spread, the pauses are
-// shorter.
+// are many segments, the pauses are shorter, so that all segments are sent within 1.5 s (see the
+// constant "spread").
 func Send(ctx context.Context, router netip.AddrPort, pieces [][]byte, limit time.Duration) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", router.String())

@@ -46,7 +46,7 @@ var Ways = []Way{
 	{Name: "2 records in segments of 1 byte", Record: InName, Segment: 1},
 }
 
-// Cut cuts a hello with the server name host into segments.
+// Cut cuts a hello into segments. The argument "host" is the server name in the hello.
 func (w Way) Cut(hello []byte, host string) ([][]byte, error) {
 	wire := slices.Clone(hello)
 	if w.Record != 0 {

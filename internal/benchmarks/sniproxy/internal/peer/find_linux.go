@@ -63,8 +63,8 @@ func FindSNIProxy() (Router, error) {
 	return SNIProxy(path, number(about)), err
 }
 
-// versioned returns the program at the path, and the output of the program for flag, which contains
-// its version. If the path is empty, versioned searches the machine for a program with the given
+// versioned returns the program at the path, and its output with the flag, which contains the
+// version. If the path is empty, versioned searches the machine for a program with the given
 // name. If there is none, the error tells the user to install the given Debian packages.
 func versioned(name, path, packages, flag string) (found, about string, err error) {
 	if path == "" {

@@ -158,7 +158,8 @@ func (r Run) contenders(s Size, m Metric) (ours, peer Router, ok bool) {
 	return ours, peer, ok
 }
 
-// ratios divides the figures of ours by the figures of peer, in each round that has both.
+// ratios divides the figures of the router "ours" by the figures of the router "peer", in each round
+// that has both.
 func ratios(ours, peer Router, s Size, m Metric) Spread {
 	var values []float64
 	for _, a := range ours.Points {
