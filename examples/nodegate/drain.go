@@ -90,9 +90,9 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	return cli.ExitOK, print(inv.Stdout, c.json, all, strings.Join(lines, "\n"))
 }
 
-// shown wraps the sources of the traffic of a node. After each answer of a source, it calls the
-// function set with a text: the sum of the last answers of all sources, or the error of one source.
-// Only one goroutine may call the returned sources.
+// shown returns sources of the traffic of a node that pass on the answers of the given sources. After
+// each answer, it calls the function "set" with a text: the sum of the last answers of all sources,
+// or the error of one source. Only one goroutine may call the returned sources.
 func shown(sources []keeper.TrafficSource, node string, set func(format string, args ...any)) []keeper.TrafficSource {
 	last, errs := make([]keeper.Traffic, len(sources)), make([]error, len(sources))
 	wrapped := make([]keeper.TrafficSource, len(sources))

@@ -123,7 +123,7 @@ func byteText(n uint64) string {
 
 // hostLink returns the link to the part of the status page about a host. If the argument "secret"
 // is the secret of this process (the field asker.secret), the linked page asks the API about the
-// host. If secret is "", it does not ask the API.
+// host. If secret is "", the linked page does not ask the API.
 func hostLink(host, secret string) string {
 	query := url.Values{"host": {host}}
 	if secret != "" {

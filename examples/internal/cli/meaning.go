@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// meanings are the texts of the flags that several binaries or commands have; the word in back
-// quotes is the unit. The tests of examples/FLAGS.md fail if two flags of the same name have
-// different texts, unless both begin with the text in this table.
+// meanings are the texts of the flags that several binaries or commands have. The word in back
+// quotes stands for the value of the flag. The tests of examples/FLAGS.md fail if two flags of the
+// same name have different texts, unless both begin with the text in this table.
 var meanings = map[string]string{
 	"admin":             "`address` of the admin listener; may be given several times",
 	"admin-token-file":  "`file` with the bearer token for requests over TCP that change something",

@@ -134,8 +134,8 @@ func FromContext(ctx context.Context) *Service {
 }
 
 // Listeners returns a listener for each socket with this name. Each of these sockets must be a
-// listening stream socket, of TCP or Unix. The caller must close the listeners. systemd's own
-// descriptors stay open, so further clients wait for the next process.
+// listening stream socket, of TCP or Unix. The caller must close the listeners. After that, systemd
+// still holds the sockets open, so further clients wait for the next process.
 func (s *Service) Listeners(name string) (list []net.Listener, err error) {
 	err = s.use(name, func(file *os.File) error {
 		if err := checkListening(int(file.Fd())); err != nil {

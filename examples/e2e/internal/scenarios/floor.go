@@ -145,8 +145,9 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 // floorHolds returns an error unless three conditions are true:
 //
 //   - The node "draining" is still the only node that drains.
-//   - It has received no request that began after "since".
-//   - Each other node in the subset of the service "tracks" has received such a request.
+//   - The node "draining" has received no request that began after "since".
+//   - Each other node in the subset of the service "tracks" has received a request that began
+//     after "since".
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, draining *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {

@@ -250,9 +250,9 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 }
 
 // replaceAll replaces all nodes of the cluster under load. For each node, a worker waits for a
-// grant from nodegate, drains the node, and restarts its programs. The first node also goes through
-// the method "lag", and the last node through "die". replaceAll calls fault, if not nil, after the
-// first grant.
+// grant from nodegate, drains the node, and restarts its programs. replaceAll also calls the method
+// "lag" for the first node and the method "die" for the last node. If the argument "fault" is not
+// nil, replaceAll calls it after the first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
 	watches := map[*HAProxy]*serverWatch{}

@@ -195,9 +195,9 @@ func shippedPod(o *unstructured.Unstructured) (*corev1.Pod, error) {
 
 // admit returns an error if the API server refuses the pod in the pod's own namespace.
 //
-// The namespace of a pod must be restricted (Pod Security Standards) if the pod permits this. So
-// admit also returns an error if the pod's own namespace is not restricted, but the API server
-// admits the pod in a restricted namespace.
+// A pod that can run at the level "restricted" of the Pod Security Standards must have a namespace
+// with this level. So admit also returns an error if the API server admits the pod in a restricted
+// namespace, but the pod's own namespace has another level.
 func admit(ctx context.Context, c *lab.Cluster, pod *corev1.Pod) error {
 	options := metav1.CreateOptions{DryRun: dryRun, FieldValidation: metav1.FieldValidationStrict}
 	if _, err := c.Client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, options); err != nil {

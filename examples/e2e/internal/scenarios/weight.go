@@ -55,10 +55,11 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row with the text "what" to the report. The weight of the cluster c became 0 at
-// the time "since", and the agents keep the old weight for zeroWeightDelay after this time. The row
-// fails if c receives its last request before the end of zeroWeightDelay, or more than 3 s (effect)
-// after "since".
+// weightGone adds a row with the text "what" to the report. At the time "since", the weight of the
+// cluster c became 0, but the agents keep the old weight for the time zeroWeightDelay. The row fails
+// in two cases:
+//   - c receives its last request before zeroWeightDelay has passed.
+//   - c receives its last request more than 3 s (effect) after "since".
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {
