@@ -116,9 +116,10 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// TrimNode returns a node with only the fields that this package reads, for a cache; it shares
-// memory with n. It leaves out images and managed fields, which are most of a node, and the
-// messages and heartbeat times of conditions, so a heartbeat does not change the result.
+// TrimNode returns a node with only the fields that this package reads, for a cache. It shares
+// memory with n. TrimNode leaves out images and managed fields, because they are most of a node. It
+// also leaves out the messages and heartbeat times of conditions, so that a heartbeat does not
+// change the result.
 func TrimNode(n *corev1.Node) *corev1.Node {
 	trimmed := &corev1.Node{ObjectMeta: trimMeta(&n.ObjectMeta), Spec: n.Spec}
 	trimmed.Labels = n.Labels

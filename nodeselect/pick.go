@@ -95,9 +95,9 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds avoided nodes, best first for key, until the subset is full. It reads no more nodes
-// than it needs: if a cluster loses its control plane, all nodes become avoided, and Pick calls
-// fill for every service.
+// fill adds avoided nodes, best first for key, until the subset is full. To save time, it reads
+// only as many nodes as it needs. The time matters if a cluster loses its control plane: all nodes
+// become avoided, and Pick calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))
@@ -134,9 +134,9 @@ func (p *Pool) zone(n hashring.Node) string {
 	return n.Zone
 }
 
-// fillPlaces appends nodes from the list "others" to the list "nodes", until this list has as many
-// nodes as the argument "size" says. The list "others" must be sorted by rank, best first. With
-// spread, each place goes to the zone that has the fewest nodes so far.
+// fillPlaces appends nodes from "others" to "nodes", until "nodes" has as many nodes as the
+// argument "size" says. The list "others" must be sorted by rank, best first. With spread, each
+// place goes to the zone that has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
 	if !spread {
 		return append(nodes, others[:min(len(others), size-len(nodes))]...)

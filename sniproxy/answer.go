@@ -268,7 +268,7 @@ const (
 
 // http2Request returns the number of the stream of the first request, and the number of body bytes
 // that the client accepts on this stream. Without a HEADERS frame, both are 0. b holds all bytes
-// after the PROXY header, from the connection preface of HTTP/2.
+// after the PROXY header, and begins with the connection preface of HTTP/2.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {

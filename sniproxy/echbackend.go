@@ -193,8 +193,8 @@ func (c *echConn) Write(b []byte) (int, error) {
 	}
 }
 
-// step sends, holds back or drops the first bytes of b, and returns their number. The number may be 0
-// in one call: when step learns that the backend sends no HelloRetryRequest.
+// step sends, holds back or drops the first bytes of b, and returns the number of these bytes. It
+// returns 0 only in the call in which it learns that the backend sends no HelloRetryRequest.
 func (c *echConn) step(b []byte) (int, error) {
 	answer, failed := c.progress()
 	switch {

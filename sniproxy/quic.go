@@ -74,7 +74,8 @@ func (s *Server) ServeQUIC(conn *net.UDPConn) error {
 	return ErrServerClosed
 }
 
-// quicRoute is what routeQUIC has found out about a connection. It is the Tag of the path.
+// quicRoute is what routeQUIC has found out about a connection. Package quicrelay stores it in the
+// Stats of the connection, in the field Tag.
 type quicRoute struct {
 	stats   Stats  // Outcome is Open, unless routeQUIC has refused the connection
 	host    string // the name for hostLimits

@@ -31,8 +31,8 @@ func (p Pod) AcceptsRequests() bool { return p.Ready && !p.Terminating }
 // These are the pods that accept requests. If there are none, these are the pods that still serve
 // while they terminate. kube-proxy does the same (KEP-1669).
 //
-// The argument contains the pods of all zones. So while a pod of any zone accepts requests, no
-// terminating pod gets a request.
+// Pass the pods of all zones to InService. A terminating pod then gets requests only if no pod of
+// any zone accepts requests.
 func InService(pods []Pod) []Pod {
 	var accepting, terminating []Pod
 	for _, p := range pods {

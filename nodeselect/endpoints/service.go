@@ -86,9 +86,9 @@ func (s *Service) put(added *slice) {
 	s.slices = slices.Insert(s.slices, i, added)
 }
 
-// The method "all" returns all known slices of the service: those in the last list of the API
-// server (s.slices), and those in s.kept. The last list may be incomplete (see package doubt), so
-// s.kept has the endpoints that this list lacks.
+// The method "all" returns all known slices of the service. s.slices are the slices in the last
+// list of the API server. This list may be incomplete (see package doubt), so s.kept has the
+// endpoints that are missing in it.
 func (s *Service) all() []*slice {
 	if len(s.kept) == 0 {
 		return s.slices

@@ -124,10 +124,12 @@ func addressOf(e *discoveryv1.Endpoint, family discoveryv1.AddressType, policy n
 	return addr, warning, err
 }
 
-// conditionOf returns the conditions of an endpoint. If ready is missing, it is true, and if
-// terminating is missing, it is false. If serving is missing, it has the value of ready, as the API
-// up to Kubernetes 1.32 defines. Later versions define true, but then an endpoint that is not ready
-// would count as serving.
+// conditionOf returns the conditions of an endpoint. If ready is missing, it is true. If
+// terminating is missing, it is false.
+//
+// If serving is missing, it has the value of ready, as the API up to Kubernetes 1.32 defines. In
+// later versions, a missing serving means true, but then an endpoint that is not ready would count
+// as serving.
 func conditionOf(c *discoveryv1.EndpointConditions) condition {
 	var bits condition
 	isReady := c.Ready == nil || *c.Ready

@@ -249,8 +249,8 @@ func (t *Tracker) remove(key, namespace, name string) {
 }
 
 // settle removes the endpoints in "known" from the missing endpoints of the service, and from
-// svc.kept. A doubtful list lacked these endpoints. Since then, an EndpointSlice contains them
-// again, or their EndpointSlice has been deleted.
+// svc.kept. These endpoints were missing in a doubtful list, but their state is known now: an
+// EndpointSlice contains them again, or their EndpointSlice has been deleted.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {

@@ -76,10 +76,10 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 // Run follows the services until ctx ends, and returns the error of ctx after all its goroutines
 // have ended. An unusable field of w is an error at once. Run may be called several times.
 //
-// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
-// with the first list, or earlier, with Err and without Synced, if the API server does not answer.
-// A call follows each change of the EndpointSlices or of Err. Run merges the changes that arrive
-// during a call, or within Quiet and MaxWait.
+// All calls of the function "changed" come from the goroutine that calls Run. The first call with
+// Synced true passes the first list. If the API server does not answer, earlier calls pass Err,
+// with Synced false. A call follows each change of the EndpointSlices or of Err. Run merges the
+// changes that arrive during a call, or within Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. It does the same
 // for a doubtful list (see endpoints.Tracker), and removes the missing pods after five minutes in

@@ -221,9 +221,12 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 }
 
 // ReadyNodes returns the nodes with a ready pod of each service, for nodeselect.Objects.ReadyNodes.
-// Use it in a program that reads all EndpointSlices without a Watcher. It ignores EndpointSlices of
-// headless services, with the addressType FQDN, or with an IP family that the service does not
-// have.
+// Use it in a program that reads all EndpointSlices without a Watcher. ReadyNodes ignores these
+// EndpointSlices:
+//
+//   - those of headless services;
+//   - those with the addressType FQDN;
+//   - those with an IP family that their service does not have.
 func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, false)
 }

@@ -119,10 +119,10 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // Run follows the cluster until ctx ends, and returns the error of ctx after all its goroutines
 // have ended. An unusable Config or a second call of Run is an error at once.
 //
-// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
-// with the first lists, or earlier, with Err and without Synced, if the API server does not answer.
-// A call follows each SetRefs, and each change of the Selection, the Objects or Err. Run merges the
-// changes that arrive during a call, or within Quiet and MaxWait.
+// All calls of the function "changed" come from the goroutine that calls Run. The first call with
+// Synced true passes the first lists. If the API server does not answer, earlier calls pass Err,
+// with Synced false. A call follows each SetRefs, and each change of the Selection, the Objects or
+// Err. Run merges the changes that arrive during a call, or within Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. It does the same
 // for a doubtful list: a list that lacks more than half of the known nodes, services or

@@ -16,9 +16,9 @@ var coreKinds = map[string]bool{
 	"ResourceQuota": true, "Secret": true, "Service": true, "ServiceAccount": true,
 }
 
-// misfit returns the problem of an object that somebody has probably written in place of nodes,
-// services or EndpointSlices. It returns "" for a usual object of another kind. data is the text of
-// the object.
+// misfit returns a message if somebody has probably written an object by mistake in place of nodes,
+// services or EndpointSlices. For a usual object of another kind, it returns "". data is the text
+// of the object.
 func misfit(data []byte, apiVersion, kind string) string {
 	group, version, grouped := strings.Cut(apiVersion, "/")
 	switch {

@@ -245,9 +245,9 @@ func toUTF8(data []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// maxFlowDocument is a size in bytes. Text that looks like JSON, but is not valid JSON, may be YAML
-// in flow style, so up to this size parseDocument tries to parse it as YAML. Longer text is almost
-// always truncated JSON, and the YAML parser would need seconds to reject it.
+// maxFlowDocument is a size in bytes. Text that begins like JSON, but is not valid JSON, may be
+// YAML in flow style. parseDocument parses such text as YAML only up to this size. Longer text is
+// almost always truncated JSON, and the YAML parser would need seconds to reject it.
 const maxFlowDocument = 1 << 16
 
 // parseDocument parses a document. It uses the fastest parser that reads the document correctly.

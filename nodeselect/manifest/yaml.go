@@ -105,9 +105,10 @@ func (b *batch) badYAML(doc document, err error) {
 	b.bad(doc.line+max(0, min(line, last)), "YAML: "+message)
 }
 
-// parseListByItems reads a document that contains a list with a block sequence as items, as kubectl
-// prints a large cluster; for other documents, it returns false. It cuts the list into its items.
-// So all processors can work on the list, and a mistake affects only one item, whose line is known.
+// parseListByItems reads a document with a list whose items are a block sequence, the form in which
+// kubectl prints a large cluster. For other documents, it returns false. It cuts the list into its
+// items. So all processors can work on the list, and a mistake affects only one item, whose line is
+// known.
 //
 // If each piece is valid YAML, the cuts are correct, because no quote or bracket is open at the end
 // of a piece. If a piece is not valid, a cut may be inside a quoted text, so parseListByItems

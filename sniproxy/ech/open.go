@@ -270,8 +270,8 @@ func (o *outerHello) decode(encoded []byte) (inner []byte, hello peek.ClientHell
 	case len(bytes.TrimLeft(r.rest(), "\x00")) > 0:
 		return nil, hello, illegal("inner hello: padding other than zeros")
 	}
-	// Each byte of the inner hello comes from its own byte of the outer hello, so inner is never
-	// longer than o.message.
+	// Two bytes of the inner hello never come from the same byte of the outer hello, so inner is
+	// never longer than o.message.
 	inner = make([]byte, handshakeHeader, len(o.message))
 	inner = append(inner, fixed...)
 	inner = append(append(inner, byte(len(o.sessionID))), o.sessionID...)

@@ -97,9 +97,9 @@ type Cache struct {
 	// them.
 	SourceFailed func(host string, err error)
 
-	// Clock returns the present time, at every lookup. nil means the system's clock, read only
-	// every 10 ms during hits, so ages are exact to about 10 ms. Timeout and StaleAfter always use
-	// the system's clock.
+	// Clock returns the present time, at every lookup. nil means the system's clock. A lookup that
+	// the cache answers from memory then uses a time that is up to 10 ms old, so ages are exact to
+	// about 10 ms. Timeout and StaleAfter always use the system's clock.
 	Clock func() time.Time
 
 	once sync.Once

@@ -354,8 +354,8 @@ func (k *core) keepError(host string, level Level, err error, ttl time.Duration,
 }
 
 // extendStale makes lookups get the stale endpoint of e for the duration d from now on, without a
-// call of the source. This time ends earlier, at staleUntil(e), if the endpoint is then too old to
-// be served.
+// call of the source. This time ends at staleUntil(e) at the latest, when the endpoint is too old
+// to be served.
 func (k *core) extendStale(e *item, now int64, d time.Duration) {
 	e.Value.state.Store(packState(min(later(now, d), k.staleUntil(e)), Stale))
 }

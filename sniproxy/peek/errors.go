@@ -54,9 +54,9 @@ type neither struct{}
 func (*neither) Error() string   { return "peek: neither TLS nor HTTP" }
 func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
-// NeedMore is the error for too few bytes. Its value says how many further bytes Parse needs at
-// least to find the name, or is 1 if this is unknown. Parse may find an error with fewer bytes.
-// NeedMore is never wrapped, so a type assertion finds it.
+// NeedMore is the error for too few bytes. Its value is the least number of further bytes that
+// Parse needs to find the name, or 1 if this number is unknown. Parse may find an error with fewer
+// bytes. NeedMore is never wrapped, so a type assertion finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }

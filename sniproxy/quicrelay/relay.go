@@ -531,9 +531,9 @@ func (r *Relay) move(client peer, f found) *path {
 	return p
 }
 
-// admit completes the start of the path p, after the caller has added p to r.shares. The arguments
-// "victim" and err are the results of r.shares: the path that has to end to make room for p, and the
-// error. admit reports whether p begins.
+// admit completes the start of the path p, after the caller has added p to r.shares. victim and err
+// are the results of r.shares. victim is the path that has to end to make room for p, or nil. If
+// err is not nil, p must not begin, and admit returns false.
 func (r *Relay) admit(p, victim *path, err error) bool {
 	if victim != nil {
 		r.end(victim, ErrEvicted)

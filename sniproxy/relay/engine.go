@@ -95,8 +95,9 @@ type Engine struct {
 // connection. If accept returns nil, the Engine closes the connection. Like the methods of a
 // Session, accept must not block, and must be safe for concurrent use.
 //
-// Serve closes l, perhaps early: the caller cannot end Serve by closing a TCP listener. Serve
-// returns ErrClosed after Shutdown or Close. Connections may stay open after Serve returns.
+// Serve may close l long before it returns. So a caller that closes a TCP listener does not end
+// Serve. Serve returns ErrClosed after Shutdown or Close. Connections may stay open after Serve
+// returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {

@@ -245,9 +245,10 @@ func (ec *epollConn) sideFailed(i int, err error) {
 // failed.
 //
 // After a failure of the client, the backend must have acknowledged all bytes, because it then gets
-// a RST, which destroys all other bytes. After a failure of the backend, the client must get all
-// bytes and FIN, and time to read: until the client ends its direction, or until lingerTimeout
-// after its last acknowledgement.
+// a RST, which destroys all other bytes.
+//
+// After a failure of the backend, the client must get all bytes and FIN. Then the client has time
+// to read, until it ends its direction, or until lingerTimeout after its last acknowledgement.
 func (ec *epollConn) settled() bool {
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	if c.failed {

@@ -292,9 +292,11 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 // The method "settle" ends the connection after d.src has failed, when d.dst has received all bytes
 // of d.src.
 //
-// The backend must have acknowledged these bytes, because it then gets a RST, which destroys all
-// other bytes. The client must get all bytes and FIN, and time to read: settle waits until the
-// client ends its direction, or until lingerTimeout after its last acknowledgement.
+// If d.dst is the backend, it must have acknowledged these bytes, because it then gets a RST, which
+// destroys all other bytes.
+//
+// If d.dst is the client, it must get these bytes and FIN. Then the client has time to read: settle
+// waits until the client ends its direction, or until lingerTimeout after its last acknowledgement.
 func (d *direction) settle() {
 	gc := d.conn
 	select {

@@ -183,9 +183,9 @@ type Result struct {
 }
 
 // isDefaultStep reports whether the Step decides nothing: its Action is More, or Drop with Err nil.
-// If Session.Hello returns such a Step after the last bytes of the hello, the connection ends.
-// Result.Err is then the error that ended the hello. But it is nil if the client ended its
-// direction.
+// If Session.Hello returns such a Step after the last bytes of the hello, the connection ends. If
+// the client ended its direction, Result.Err is then nil. In all other cases, Result.Err is the
+// error that ended the hello.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }

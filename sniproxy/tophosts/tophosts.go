@@ -77,9 +77,9 @@ func (c *Counter) Add(s Sample) {
 
 func (c *Counter) window() time.Duration { return cmp.Or(c.Window, 5*time.Minute) }
 
-// rotate begins a new generation at the time "now". The Counter has two generations: rotate drops
-// the older generation. The present generation becomes the older one; if it began two Windows ago
-// or earlier, rotate clears it.
+// rotate begins a new generation at the time "now". Of its two generations, the Counter drops the
+// older one, and the present generation becomes the older one. If the present generation began two
+// Windows ago or earlier, rotate drops its records too.
 func (c *Counter) rotate(now time.Time) {
 	if c.current == nil {
 		size := cmp.Or(max(c.Size, 0), 128)

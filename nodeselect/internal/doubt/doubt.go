@@ -59,9 +59,8 @@ func (d *Doubt[K]) Seen(key K) bool {
 }
 
 // Appeared tells the Doubt that the API server has reported an object. If the last list of the API
-// server was doubtful because it had no objects, the time after which missing objects are removed
-// (ConfirmAfter) begins with this call, and Appeared returns true. Otherwise Appeared changes nothing
-// and returns false.
+// server was empty, the time ConfirmAfter, after which missing objects are removed, begins now, and
+// Appeared returns true. Otherwise Appeared changes nothing and returns false.
 func (d *Doubt[K]) Appeared(now time.Time) bool {
 	if !d.empty {
 		return false

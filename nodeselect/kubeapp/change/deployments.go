@@ -33,8 +33,8 @@ func (k *checker) deployments() {
 	}
 }
 
-// pods adds a Finding if connections to the Service find no pod after the change, or no port of a
-// pod.
+// pods adds a Finding if connections to the Service fail after the change, because the Service
+// selects no pod, or because its target port is missing in the pods that it selects.
 func (k *checker) pods(p pair[corev1.Service]) {
 	var before, after []*appsv1.Deployment
 	for _, d := range k.deploys {
