@@ -88,8 +88,8 @@ func (s *status) page(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	q := r.URL.Query()
 	d := s.data(webpage.Text(maxQuery, q.Get("q")), now)
-	// One visit of the page asks the API at most once. So the page does not ask the API when it
-	// refreshes itself, and the links in its bar lack the parameter "ask".
+	// The page asks the API only after a click on the link "Ask the API now". So it does not ask the
+	// API when it refreshes itself, and the links in its bar lack the parameter "ask".
 	ask := q.Get("ask")
 	q.Del("ask")
 	d.Bar = webpage.NewBar(&http.Request{URL: &url.URL{Path: r.URL.Path, RawQuery: q.Encode()}}, now)
