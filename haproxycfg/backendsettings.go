@@ -33,7 +33,7 @@ const settingsPrefix = "settings-"
 //   - a backend with Source or URI, see [Backend.AddServer];
 //   - a backend with a Response. The edge has one such backend, and its frontends name it.
 func (c *Config) addable() func(*Backend) bool {
-	if !c.Global.Version.AtLeast(3, 4) || !c.routed() {
+	if !c.addsBackends() {
 		return func(*Backend) bool { return false }
 	}
 	tracked := map[string]bool{}
@@ -45,10 +45,15 @@ func (c *Config) addable() func(*Backend) bool {
 			}
 		}
 	}
-	return func(b *Backend) bool {
-		return b.Response == nil && b.QueueLimit == "" && b.Limits == (Limits{}) && b.LimitsOf == "" &&
-			b.Balance != Source && b.Balance != URI && !tracked[b.Name]
-	}
+	return func(b *Backend) bool { return b.addable() && !tracked[b.Name] }
+}
+
+// addsBackends reports whether a running HAProxy can add backends to the configuration.
+func (c *Config) addsBackends() bool { return c.Global.Version.AtLeast(3, 4) && c.routed() }
+
+// addable reports whether a running HAProxy 3.4 can add the backend, if no server tracks its servers.
+func (b *Backend) addable() bool {
+	return b.Response == nil && b.QueueLimit == "" && b.Limits == (Limits{}) && b.LimitsOf == "" && b.Balance != Source && b.Balance != URI
 }
 
 // routed reports whether a frontend has a Router.
@@ -56,14 +61,14 @@ func (c *Config) routed() bool {
 	return slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Router != nil })
 }
 
-// backendSettings returns the settings of the addable backends, sorted and without duplicates. Each
-// element contains the lines of a section "backend" without its first line and without its servers.
-func (c *Config) backendSettings() []string {
-	addable := c.addable()
+// backendSettings returns the settings of those backends for which the argument "chosen" returns true,
+// sorted and without duplicates. Each element contains the lines of a section "backend" without its
+// first line and without its servers.
+func (c *Config) backendSettings(chosen func(*Backend) bool) []string {
 	found := map[string]bool{}
 	var settings text // a buffer
 	for i := range c.Backends {
-		if b := &c.Backends[i]; addable(b) {
+		if b := &c.Backends[i]; chosen(b) {
 			settings = settings[:0]
 			b.appendSettings(&settings, &c.Global)
 			if !found[string(settings)] { // most look-ups find the settings, and allocate no memory

@@ -43,11 +43,9 @@ func (t *text) line(keyword string) {
 	*t = append(*t, keyword...)
 }
 
-// section begins a section.
+// section begins a section. Sections never come first in haproxy.cfg: the constant "notice" does.
 func (t *text) section(keyword, name string) {
-	if len(*t) > 0 {
-		*t = append(*t, "\n\n"...)
-	}
+	*t = append(*t, "\n\n"...)
 	*t = append(*t, keyword...)
 	if name != "" {
 		t.raw(" ")

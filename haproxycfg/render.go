@@ -68,15 +68,14 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 		paths.lists[l.Name] = list.Name
 		files = append(append(files, certs...), list, names)
 	}
-	backends := v.backends
-	if backends == nil {
-		backends = &renderedBackends{sections: c.renderSections()}
-		if stable {
-			backends.skeleton = c.skeleton()
-		}
-	}
 	if stable {
-		hash := c.skeletonHash(paths, backends.skeleton)
+		var skeleton renderedSections
+		if v.backends != nil {
+			skeleton = v.backends.skeleton
+		} else {
+			skeleton = c.skeleton()
+		}
+		hash := c.skeletonHash(paths, skeleton)
 		for i := range c.Maps { // the files of the maps come first
 			if m := &c.Maps[i]; m.Stable {
 				files[i].Name = mapFile(m.Name, hash)
@@ -85,7 +84,30 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 		}
 	}
 	paths.join(dir)
-	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths, backends.sections)}), nil
+	return append(files, RenderedFile{Name: configFile, Data: v.text(paths)}), nil
+}
+
+// text returns the text of haproxy.cfg.
+func (v Valid) text(paths renderedPaths) []byte {
+	c := v.config
+	size := 4096 * (2 + len(c.Frontends))
+	if v.backends != nil {
+		size += len(v.backends.sections.backends)
+	} else {
+		size += c.sizeHint()
+	}
+	t := make(text, 0, size)
+	c.appendFirst(&t, paths, v.maxConn)
+	if v.backends != nil {
+		t = append(t, v.backends.sections.backends...)
+		c.appendLast(&t, v.backends.sections.settings)
+		return t
+	}
+	for i := range c.Backends {
+		c.Backends[i].append(&t, &c.Global)
+	}
+	c.appendLast(&t, c.backendSettings(c.addable()))
+	return t
 }
 
 // skeletonHash returns a hash of haproxy.cfg without servers, certificates, values of variables, and
@@ -111,7 +133,14 @@ func (c *Config) skeletonHash(paths renderedPaths, skeleton renderedSections) [s
 		name := c.CertificateLists[i].Name
 		paths.maps[name], paths.lists[name] = name, name
 	}
-	return sha256.Sum256(s.appendText(paths, skeleton))
+	var first, last text
+	s.appendFirst(&first, paths, s.MaxConn())
+	s.appendLast(&last, skeleton.settings)
+	h := sha256.New()
+	for _, part := range [][]byte{first, skeleton.backends, last} {
+		_, _ = h.Write(part)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // renderedSections are the parts of haproxy.cfg that depend on backends.
@@ -120,26 +149,20 @@ type renderedSections struct {
 	settings []string // the settings of addable backends, see Config.backendSettings
 }
 
-func (c *Config) renderSections() renderedSections {
-	t := append(make(text, 0, c.sizeHint()), notice...) // the sections never come first in haproxy.cfg
-	for i := range c.Backends {
-		c.Backends[i].append(&t, &c.Global)
-	}
-	return renderedSections{t[len(notice):], c.backendSettings()}
-}
-
 // skeleton returns the sections of the backends that HAProxy cannot add at run time, without servers.
+// The result also has the settings of those backends that HAProxy cannot add only because other
+// servers track their servers.
 func (c *Config) skeleton() renderedSections {
-	s := *c
 	addable := c.addable()
-	s.Backends = make([]Backend, 0, len(c.Backends))
+	t := make(text, 0, 256*len(c.Backends))
 	for i := range c.Backends {
-		if !addable(&c.Backends[i]) {
-			s.Backends = append(s.Backends, c.Backends[i])
-			s.Backends[len(s.Backends)-1].Servers = nil
+		if b := &c.Backends[i]; !addable(b) {
+			b.appendHead(&t, &c.Global)
 		}
 	}
-	return s.renderSections()
+	return renderedSections{t, c.backendSettings(func(b *Backend) bool {
+		return c.addsBackends() && b.addable() && !addable(b)
+	})}
 }
 
 // mapFile returns the name of the file of a map. 64 bits of the hash are enough to distinguish the
@@ -211,34 +234,38 @@ func (m *Map) render() RenderedFile {
 
 func compareEntries(a, b MapEntry) int { return strings.Compare(a.Key, b.Key) }
 
-// appendText returns the text of haproxy.cfg for a valid Config. It gets the sections of the
-// backends from its caller.
-func (c *Config) appendText(paths renderedPaths, sections renderedSections) []byte {
-	t := append(make(text, 0, 4096*(2+len(c.Frontends))+len(sections.backends)), notice...)
+// appendFirst appends the text of haproxy.cfg before the sections "backend". The argument "maxConn" is
+// the result of the method "MaxConn".
+func (c *Config) appendFirst(t *text, paths renderedPaths, maxConn int) {
+	t.raw(notice)
 	if c.Fragment == "" {
-		c.Global.append(&t, c.MaxConn(), c.checkSpread())
+		c.Global.append(t, maxConn, c.checkSpread())
 		if paths.certs != "" {
 			t.line("crt-base")
 			t.word(paths.certs)
 		}
-		c.Defaults.append(&t, &c.Global, "")
+		c.Defaults.append(t, &c.Global, "")
 	} else {
-		c.Defaults.append(&t, &c.Global, c.Fragment+"defaults")
+		c.Defaults.append(t, &c.Global, c.Fragment+"defaults")
 	}
 	for i := range c.Frontends {
-		c.Frontends[i].append(&t, paths, &c.Global)
+		c.Frontends[i].append(t, paths, &c.Global)
 	}
-	t = append(t, sections.backends...)
+}
+
+// appendLast appends the text of haproxy.cfg after the sections "backend". The argument "settings"
+// is the result of the method "backendSettings".
+func (c *Config) appendLast(t *text, settings []string) {
 	for i := range c.Frontends {
 		if f := &c.Frontends[i]; f.RetryBudget != nil && c.Global.Version.nativeRetryBudget() {
-			f.RetryBudget.appendTable(&t, f)
+			f.RetryBudget.appendTable(t, f)
 		}
 	}
 	if c.Global.Observe {
-		appendObserved(&t)
+		appendObserved(t)
 	}
-	c.appendBackendSettings(&t, sections.settings)
-	return append(t, '\n') // a missing last line end is fatal to HAProxy
+	c.appendBackendSettings(t, settings)
+	t.raw("\n") // a missing last line end is fatal to HAProxy
 }
 
 // notice is the beginning of haproxy.cfg. It contains no version and no time, so the text changes
@@ -246,8 +273,9 @@ func (c *Config) appendText(paths renderedPaths, sections renderedSections) []by
 const notice = "# Generated by headgate. Do not edit: what is changed here is lost when it is\n" +
 	"# generated again. Change the declarations and settings that it is made of."
 
-// sizeHint returns a number a little larger than the length of the sections of all backends, so that
-// renderSections allocates memory only once.
+// sizeHint returns a number that is usually a little larger than the length of the sections of all
+// backends, so that the text needs only one allocation. It looks at one server of each backend,
+// because the lines of the other servers have a similar length.
 func (c *Config) sizeHint() int {
 	n := 4096
 	for i := range c.Backends {
@@ -256,18 +284,21 @@ func (c *Config) sizeHint() int {
 		if b.Response != nil {
 			n += len(b.Response.Body) + len(b.Response.ContentType)
 		}
-		for j := range b.Servers {
-			s := &b.Servers[j]
-			if s.Addr.Addr().Is4() {
-				n += 100 // the name has at most 27 bytes, the address at most 21
-			} else {
-				n += 160
-			}
-			n += len(s.Track) + len(s.AgentSend)
-			if s.AgentPort != 0 {
-				n += 32
-			}
+		if len(b.Servers) > 0 {
+			n += len(b.Servers) * b.Servers[len(b.Servers)-1].sizeHint() // IPv6 addresses come last, and are longer
 		}
+	}
+	return n
+}
+
+// sizeHint returns a number a little larger than the length of the server line.
+func (s *Server) sizeHint() int {
+	n := 80 + len(s.Track) + len(s.AgentSend) // the name and the address have at most 21 bytes each
+	if s.Addr.Addr().Is6() {
+		n += 60
+	}
+	if s.AgentPort != 0 {
+		n += 40 // also for the port in the name
 	}
 	return n
 }

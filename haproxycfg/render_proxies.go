@@ -623,7 +623,7 @@ func (s *Server) appendWords(b []byte) []byte {
 		b = append(b, " check"...)
 	}
 	if s.Track != "" {
-		b = appendQuoted(append(b, " track "...), s.Track)
+		b = append(append(b, " track "...), s.Track...) // a valid name needs no quotes
 	}
 	b = strconv.AppendInt(append(b, " weight "...), int64(s.weight()), 10)
 	if s.AgentPort != 0 {

@@ -39,13 +39,15 @@ func (r *Renderer) Valid(c *Config) (Valid, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	same := r.last != nil && r.last.same(c)
-	if err := c.validate(same); err != nil {
+	v, err := c.validate(same)
+	if err != nil {
 		return Valid{}, err
 	}
 	if !same {
 		r.last = r.last.next(c)
 	}
-	return Valid{c, r.last}, nil
+	v.backends = r.last
+	return v, nil
 }
 
 // same reports whether the backends of c have the same rendering as those of r: c has the same
@@ -69,7 +71,7 @@ func (r *renderedBackends) next(c *Config) *renderedBackends {
 			earlier[r.backends[i].Name] = i
 		}
 	}
-	t := append(make(text, 0, c.sizeHint()), notice...) // the sections never come first in haproxy.cfg
+	t := make(text, 0, c.sizeHint())
 	for i := range n.backends {
 		b := &n.backends[i]
 		if b.Response != nil {
@@ -94,7 +96,7 @@ func (r *renderedBackends) next(c *Config) *renderedBackends {
 		}
 		n.lines[i] = t[first:]
 	}
-	n.sections = renderedSections{t[len(notice):], c.backendSettings()}
+	n.sections = renderedSections{t, c.backendSettings(c.addable())}
 	return n
 }
 

@@ -44,14 +44,18 @@ const (
 //
 // Validate reads no files, so it does not find, for example, a missing certificate. A Config
 // without frontends is valid, although HAProxy does not start with it.
-func (c *Config) Validate() error { return c.validate(false) }
+func (c *Config) Validate() error {
+	_, err := c.validate(false)
+	return err
+}
 
-// validate does the work of Validate. If validBackends is true, the caller knows that the backends
-// have no fault.
-func (c *Config) validate(validBackends bool) error {
-	var v validator
+// validate does the work of Valid. If validBackends is true, the caller knows that the backends have
+// no fault.
+func (c *Config) validate(validBackends bool) (Valid, error) {
+	v := validator{tracked: map[string]bool{}, checked: map[string]map[string]bool{}}
+	maxConn := c.MaxConn()
 	v.fragment(c)
-	v.global(c)
+	v.global(c, maxConn)
 	v.variables(c.Global.Variables)
 	v.defaults(&c.Defaults)
 	v.names(c)
@@ -70,23 +74,22 @@ func (c *Config) validate(validBackends bool) error {
 		v.frontend(c, &c.Frontends[i])
 	}
 	v.bindsTwice(c)
-	return errors.Join(v.faults...)
+	if len(v.faults) > 0 {
+		return Valid{}, errors.Join(v.faults...)
+	}
+	return Valid{config: c, maxConn: maxConn}, nil
 }
 
 // Valid is a Config that has passed [Config.Validate], made by [Config.Valid]. Do not change the
 // Config while you use a Valid of it. The methods of the zero Valid panic.
 type Valid struct {
 	config   *Config
+	maxConn  int               // the result of Config.MaxConn
 	backends *renderedBackends // of config; nil if Render must render the backends
 }
 
 // Valid validates c. It returns c as a Valid, or the error of [Config.Validate].
-func (c *Config) Valid() (Valid, error) {
-	if err := c.Validate(); err != nil {
-		return Valid{}, err
-	}
-	return Valid{c, nil}, nil
-}
+func (c *Config) Valid() (Valid, error) { return c.validate(false) }
 
 // StateFile returns Global.StateFile.
 func (v Valid) StateFile() string { return v.config.Global.StateFile }
@@ -97,18 +100,19 @@ func (v Valid) WithStateFile(file string) (Valid, error) {
 	f.word("StateFile", file)
 	c := *v.config
 	c.Global.StateFile = file
-	return Valid{&c, nil}, errors.Join(f.faults...)
+	return Valid{config: &c, maxConn: v.maxConn}, errors.Join(f.faults...)
 }
 
 // validator collects the faults of one Config.
 type validator struct {
 	place    string // the place of the current value, such as "backend b: "
 	faults   []error
-	backends map[string]int  // index by name
-	maps     map[string]int  // index by name
-	lists    map[string]bool // the names of certificate lists
-	checked  map[string]bool // whether HAProxy checks a server, by "backend/server"; only for backends that a Server.Track names
-	seen     serverSet       // the servers of the current backend
+	backends map[string]int             // index by name
+	maps     map[string]int             // index by name
+	lists    map[string]bool            // the names of certificate lists
+	tracked  map[string]bool            // the results of isChecked
+	checked  map[string]map[string]bool // the results of serversChecked, by backend
+	seen     serverSet                  // the servers of the current backend
 }
 
 func (v *validator) addf(format string, args ...any) {
@@ -192,13 +196,13 @@ func (v *validator) number(what string, n, least, most int) {
 	}
 }
 
-func (v *validator) global(c *Config) {
+func (v *validator) global(c *Config, maxConn int) {
 	g := &c.Global
 	v.place = "global: "
 	v.number("MaxConn", g.MaxConn, 0, math.MaxInt32)
 	v.number("Descriptors", g.Descriptors, 0, math.MaxInt32)
 	v.number("Threads", g.Threads, 0, 4096)
-	if g.MaxConn == 0 && g.Descriptors > 0 && c.MaxConn() == 0 {
+	if g.MaxConn == 0 && g.Descriptors > 0 && maxConn == 0 {
 		v.addf("%d descriptors leave none for connections: checks, agents and listeners need %d", g.Descriptors, c.ReservedDescriptors())
 	}
 	v.number("HTTP2Requests", g.HTTP2Requests, 0, math.MaxInt32)

@@ -277,13 +277,10 @@ func (v *validator) balancing(c *Config, f *Frontend) {
 }
 
 func (v *validator) limits(l *Limits) {
-	v.limit("Limits.", l.Limit)
-	v.limit("Limits.Source.", l.Source)
-}
-
-func (v *validator) limit(prefix string, l Limit) {
-	v.number(prefix+"Requests", l.Requests, 0, math.MaxInt32)
-	v.number(prefix+"Connections", l.Connections, 0, math.MaxInt32)
+	v.number("Limits.Requests", l.Requests, 0, math.MaxInt32)
+	v.number("Limits.Connections", l.Connections, 0, math.MaxInt32)
+	v.number("Limits.Source.Requests", l.Source.Requests, 0, math.MaxInt32)
+	v.number("Limits.Source.Connections", l.Source.Connections, 0, math.MaxInt32)
 }
 
 func (v *validator) health(h *Health) {
@@ -420,7 +417,7 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 	if s.Track != "" && s.Check {
 		v.addf("it both tracks %s and has a check, which HAProxy refuses", s.Track)
 	}
-	if s.Track != "" && !v.checked[s.Track] {
+	if s.Track != "" && !v.tracked[s.Track] {
 		v.addf("it tracks %q, which is not a checked server", s.Track)
 	}
 	if s.AgentSend != "" && !validAgentSend(s) {
@@ -432,23 +429,31 @@ func (v *validator) serverFaults(s *Server, twice bool) {
 // agent of its own. For a server that tracks another server, isChecked returns false. HAProxy
 // allows chains of tracking servers, but this package does not.
 func (v *validator) isChecked(c *Config, name string) bool {
-	checked, ok := v.checked[name]
-	if ok {
-		return checked
+	checked, ok := v.tracked[name]
+	if !ok {
+		backend, server, _ := strings.Cut(name, "/")
+		checked = v.serversChecked(c, backend)[server]
+		v.tracked[name] = checked
 	}
-	if v.checked == nil {
-		v.checked = map[string]bool{}
-	}
-	backend, _, _ := strings.Cut(name, "/")
-	i, known := v.backends[backend]
-	if _, loaded := v.checked[backend]; known && !loaded {
-		v.checked[backend] = false // the entry means that v.checked contains the servers of this backend
-		for j := range c.Backends[i].Servers {
-			s := &c.Backends[i].Servers[j]
-			v.checked[backend+"/"+s.Name()] = s.Check || s.Track == "" && s.AgentPort != 0
+	return checked
+}
+
+// serversChecked returns, by name, whether a server of a backend has a health check or an agent of its
+// own.
+func (v *validator) serversChecked(c *Config, backend string) map[string]bool {
+	if v.checked[backend] == nil {
+		var servers []Server
+		if i, ok := v.backends[backend]; ok {
+			servers = c.Backends[i].Servers
 		}
+		checked := make(map[string]bool, len(servers))
+		for i := range servers {
+			s := &servers[i]
+			checked[s.Name()] = s.Check || s.Track == "" && s.AgentPort != 0
+		}
+		v.checked[backend] = checked
 	}
-	return v.checked[name]
+	return v.checked[backend]
 }
 
 func (v *validator) mapTable(m *Map) {
