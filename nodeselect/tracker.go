@@ -244,8 +244,8 @@ func (u *update) mark(s *service, repick bool) {
 	s.repick = s.repick || repick
 }
 
-// setRefs replaces all refs. A service that both an old and a new ref name keeps its subset, the
-// nodes that were chosen for it.
+// setRefs replaces all refs. If an old ref and a new ref name the same service, the service keeps
+// its subset, the nodes that were chosen for it.
 func (u *update) setRefs(refs []Ref) {
 	before := u.services
 	resolutions := make(map[Ref]resolution, len(u.refs))

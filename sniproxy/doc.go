@@ -44,14 +44,16 @@
 // the one that the header names. While no limit is reached, a source may hold any number of
 // connections. A connection is silent until its client has named a host.
 //
-// When MaxConns or the descriptors of the process are used up, the Server closes the oldest silent
-// connection of the largest source for a new connection. The largest source is the source with the
-// most connections; a silent connection counts as 8.
+// When MaxConns or the descriptors of the process are used up, a new connection needs the place of
+// another one. The largest source is the source with the most connections; a silent connection
+// counts as 8. The Server applies the first of these rules that fits:
 //
-// If the largest source has no silent connection, but more connections than its share, the Server
-// closes its connection on which no byte has moved for the longest time. The share is the number of
-// all connections divided by the number of sources. In all other cases, and if the new connection
-// comes from the largest source, the Server closes the new connection.
+//   - If the largest source has a silent connection, the Server closes its oldest silent connection.
+//   - If the largest source has more connections than its share, and the new connection comes from
+//     another source, the Server closes the connection of the largest source on which no byte has
+//     moved for the longest time. The share is the number of all connections divided by the number
+//     of sources.
+//   - In all other cases, the Server closes the new connection.
 //
 // MaxPeeking limits the silent connections. Above this limit, the Server closes the oldest silent
 // connection of the source with the most silent connections. So it spares slow clients of other

@@ -185,8 +185,8 @@ func quicHelloStats(h quic.Hello) Stats {
 	return st
 }
 
-// quicStats converts the Stats of a path. The result has the Outcome Open, unless the Server has
-// refused the connection.
+// quicStats converts the Stats of package quicrelay into the Stats of this package. The result has
+// the Outcome Open, unless the Server has refused the connection.
 func quicStats(p quicrelay.Stats) Stats {
 	st := Stats{Name: p.Name}
 	if r, ok := p.Tag.(*quicRoute); ok {

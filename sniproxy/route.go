@@ -241,7 +241,7 @@ type target struct {
 }
 
 // parseEndpoint parses the address of an endpoint. If the address has no port, the result has the
-// port of the argument "port".
+// port in the argument "port".
 func parseEndpoint(ep hostlookup.Endpoint, port uint16) (target, error) {
 	// Most endpoints are an IP address, with or without a port. Parse these first, because this
 	// needs no allocation.

@@ -131,9 +131,9 @@ func Effective(nodes, balancers int, inFlight float64) float64 {
 	return paths * sum * sum / squares
 }
 
-// Simulate sends each connection to a random pod in each of a number of trials. It returns the
-// sorted loads of the busiest pod, as multiples of the mean. The same seed gives the same loads on
-// every machine.
+// Simulate makes a number of trials. In each trial, it sends each connection to a random pod. It
+// returns the load of the busiest pod in each trial, as a multiple of the mean, sorted. The same
+// seed gives the same loads on every machine.
 func Simulate(pods, connections, trials int, seed uint64) []float64 {
 	random := rand.New(rand.NewPCG(seed, 0))
 	loads := make([]float64, trials)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A Change says that the source may now give another answer: for one host, or, without a Host, for
-// any host.
+// A Change says that the source may now give another answer for one host. Without a Host, it says
+// this for all hosts.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
 	// place of the "*". "" means any host. A Feed reports "" when it has connected to its source

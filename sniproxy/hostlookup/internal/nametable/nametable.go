@@ -76,8 +76,8 @@ type Table[V any] struct {
 	used  int
 }
 
-// A slot contains the hash of an item, so that a search need not load other items from memory, and
-// a pointer to the item. In a free slot, which ends a search, the hash is 0.
+// A slot contains a pointer to an item, and the hash of the item, so that a search need not load
+// other items from memory. In a free slot, which ends a search, the hash is 0.
 type slot[V any] struct {
 	hash atomic.Uint64
 	item atomic.Pointer[Item[V]]
