@@ -13,8 +13,8 @@ import (
 type Refusal string
 
 // These are the rules by which HAProxy refuses or changes requests. RefusedRequests and
-// RefusedConnections apply in frontends and backends with Limits. All others apply in frontends
-// with a Router.
+// RefusedConnections apply in frontends and backends with Limits. All other rules apply in
+// frontends with a Router.
 const (
 	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment, or bytes that no path may have: status 400
 	RefusedHeaderName   Refusal = "header-name"      // the name of a header has characters other than letters, digits and "-": HAProxy removes the header

@@ -306,7 +306,8 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	for i, name := range [...]string{"first", "second", "min1", "min2"} {
 		t.line("http-request set-var(txn." + name + ") 'var(txn.parts),field(" + strconv.Itoa(i+1) + ",/)' if { var(txn.parts) -m found }")
 	}
-	// First draw one of the two parts. If too few of its servers are up, try the other one.
+	// Draw one of the two backends FIRST and SECOND of the ShiftParts entry. If too few servers of
+	// the drawn backend are up, try the other backend.
 	const undecided = " if { var(txn.parts) -m found } !{ var(txn.part) -m found } "
 	first, second := enoughServers("txn.first", "txn.min1"), enoughServers("txn.second", "txn.min2")
 	t.line("http-request set-var(txn.part) var(txn.first) if { var(txn.parts) -m found } " + chance("txn.points") + " " + first)

@@ -65,9 +65,9 @@ type Settings struct {
 	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means no
 	// Host header. HealthHost needs a HealthPath.
 	HealthHost string
-	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If
-	// fewer pods are up, HAProxy sends requests to all pods of the zone, even to ejected ones. 0
-	// means 25; a negative value means never.
+	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If less
+	// than this percentage of them is up, HAProxy sends requests to all pods of its own zone, even
+	// to ejected ones. 0 means 25; a negative value means never.
 	PanicBelow int
 
 	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, in percent of

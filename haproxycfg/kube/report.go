@@ -31,8 +31,8 @@ type Report struct {
 	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
 	// the configuration sets it.
 	Applied *Applied `json:"applied,omitempty"`
-	// Held describes the hold whose routes the configuration contains. It is nil without a hold.
-	// Build leaves it nil; see AddHeld.
+	// Held describes the hold, an order to keep the routes of an earlier time in force. It is nil
+	// without a hold. Build leaves it nil; see AddHeld.
 	Held *Held `json:"held,omitempty"`
 	// Changes contains the last change and its causes. Build leaves it nil: the program that
 	// applies the configuration sets it.
@@ -171,7 +171,8 @@ func (r *Report) AddCertificates(c certs.Choice) {
 	r.sort()
 }
 
-// AddHeld sets Held, and adds a warning with this text to the report.
+// AddHeld sets Report.Held, and adds a warning to the report. The argument "text" is the message of
+// the warning.
 func (r *Report) AddHeld(held Held, text string) {
 	r.Held = &held
 	r.add(Problem{Message: text, Warning: true})

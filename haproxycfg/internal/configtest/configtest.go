@@ -81,7 +81,8 @@ func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
 }
 
 // isPrivate reports whether a file contains a private key. Golden does not write such files to
-// testdata: the golden crt-list contains a hash of each of them.
+// testdata. It still notices a changed private file, because the golden crt-list contains a hash of
+// each private file.
 func isPrivate(f haproxycfg.RenderedFile) bool { return f.Private }
 
 // WriteFiles writes rendered files below dir.
