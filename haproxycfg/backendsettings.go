@@ -26,8 +26,7 @@ const settingsPrefix = "settings-"
 // So these backends need a reload:
 //
 //   - a backend with Limits or QueueLimit, whose rules name the backend itself;
-//   - each backend of a Config without a Router: only the maps of a Router can choose a backend
-//     that no rule names;
+//   - each backend of a Config without a Router, because rules name all its backends;
 //   - a backend with tracked servers: HAProxy lets no server track a server that was added at run
 //     time;
 //   - a backend with Source or URI, see [Backend.AddServer];
@@ -86,9 +85,9 @@ func (c *Config) backendSettings(chosen func(*Backend) bool) []string {
 // These sections come last, because HAProxy applies the last section "defaults" to each later
 // backend without the word "from".
 //
-// Each section contains a copy of the first section "defaults". If it named the first section with
-// "from" instead, HAProxy would warn that the first section is "explicitly referenced by another
-// proxy and implicitly used here".
+// Each section contains a copy of the first section "defaults". If a section referred to the first
+// section with "from" instead, HAProxy would warn that the first section is "explicitly referenced
+// by another proxy and implicitly used here".
 //
 // A section costs HAProxy 3.4 about 8 KB of memory (tried with 2,000 sections).
 func (c *Config) appendBackendSettings(t *text, all []string) {

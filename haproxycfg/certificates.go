@@ -54,8 +54,9 @@ func (c *Certificate) FileName() string {
 // that each certificate covers. A key of the map is "FINGERPRINT/NAME", with the SHA-1 fingerprint
 // of the certificate.
 //
-// The argument "base" is the directory of the certificates in the crt-list. It is "" if haproxy.cfg
-// contains crt-base: the crt-list is then the same in every directory.
+// The argument "base" is the directory of the certificates in the lines of the crt-list. It is ""
+// if haproxy.cfg contains crt-base: the lines then contain only file names, and so do not depend on
+// the directory.
 func (l *CertificateList) render(base string) (certs []RenderedFile, list, names RenderedFile) {
 	var text []byte
 	m := Map{Name: l.Name}

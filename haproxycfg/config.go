@@ -159,7 +159,7 @@ const (
 // Timeouts are time limits for connections to servers, in whole milliseconds. In a [Backend], 0
 // means the value of [Defaults].
 type Timeouts struct {
-	// Connect bounds the opening of a connection; 0 means 3s.
+	// Connect is the longest time that the opening of a connection may take; 0 means 3s.
 	Connect time.Duration
 	// Queue is the longest time that a request waits for a server while each server of its backend
 	// already has as many requests as its limit allows; 0 means 5s.
@@ -492,8 +492,8 @@ type Health struct {
 	// Host is its :authority.
 	Host string
 	// GRPC makes HAProxy call the method Check of grpc.health.v1.Health for the whole server. A
-	// server that answers SERVING is healthy; any other answer fails after Timeouts.Check. GRPC
-	// needs a backend with [H2C] or [GRPC], and an empty Path.
+	// server that answers SERVING is healthy. With any other answer, the check fails when
+	// Timeouts.Check has passed. GRPC needs a backend with [H2C] or [GRPC], and an empty Path.
 	GRPC bool
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration

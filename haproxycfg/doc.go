@@ -6,7 +6,8 @@
 //
 // [Config.Render] first validates the [Config]. The same Config always makes the same bytes, so
 // HAProxy needs no reload if the new files are the same as the old ones. HAProxy 2.6 and all later
-// versions accept the text, unless [Global.Version] is later.
+// versions accept the text. If [Global.Version] is set, only this version and later versions must
+// accept it.
 //
 // # Quoting
 //

@@ -138,10 +138,10 @@ func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.count(ctx)
 }
 
-// pace limits the rate of reloads by a pause after each reload. The first pause is "least". Each
-// further pause is four times as long, but at most "most". After a time "most" without a reload,
-// the next pause is "least" again. So 100 changes in a minute cause five reloads. pace does not
-// read the clock: callers pass the time.
+// pace limits the rate of reloads by a pause after each reload. The first pause is the field
+// "least". Each further pause is four times as long, up to the field "most". If HAProxy is not
+// reloaded for the time "most" after a pause, the next pause is "least" again. So 100 changes in a
+// minute cause five reloads. pace does not read the clock: callers pass the time.
 type pace struct {
 	least, most time.Duration // if most <= least, every pause is as long as least
 

@@ -107,8 +107,8 @@ func never(string) bool { return false }
 func always(string) bool { return true }
 
 // startForce implements Controller.ForceFirst: it permits the first change that Limit rejects after
-// the start, also while attempts to apply it fail or wait. After an attempt with any other outcome,
-// it permits nothing any more.
+// the start, also while attempts to apply the change fail or wait. After the first attempt that
+// neither fails nor waits, startForce permits nothing any more.
 type startForce struct {
 	active bool
 	id     string // the ID of the permitted change; "" until Limit has rejected a change

@@ -182,9 +182,12 @@ func (s *state) dropLeftovers(before members) {
 	})
 }
 
-// reweigh writes the new weights of servers without agents into the saved state. Otherwise HAProxy
-// would restore the old weight of a server whose initial weight has not changed. The argument "now"
+// reweigh writes the new weights of servers without agents into the saved state. The argument "now"
 // is the new configuration, and "before" is the configuration in force.
+//
+// HAProxy restores the saved weight of a server if the server has the same initial weight as at the
+// last start of HAProxy. So without reweigh, HAProxy could restore a weight that a Dir has set at
+// run time.
 //
 // If a saved weight differs from the weight in the configuration in force, a person has set it, and
 // reweigh does not change it.

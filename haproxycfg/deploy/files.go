@@ -108,7 +108,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 
 // prepare creates pendingFile. Before that, if the method "write" is going to replace haproxy.cfg,
 // it copies haproxy.cfg as the last good configuration. While a reload is pending, prepare does
-// nothing, because HAProxy may have refused haproxy.cfg.
+// nothing: HAProxy may have refused haproxy.cfg, so this file must not become the last good
+// configuration.
 func (d *Dir) prepare(replacesConfig, pending bool) error {
 	if pending {
 		return nil

@@ -28,8 +28,8 @@ type Losses struct {
 	//   - the change leads it to another backend that does not continue the backend of the path.
 	Paths Loss `json:"paths"`
 	// Backends counts the backends that have servers and to which a path leads. A backend is lost
-	// if the change removes it or all its servers, unless each of its paths leads to a backend that
-	// continues it under another name.
+	// if the change removes it or all its servers. It is not lost if each of its paths then leads
+	// to a backend that continues it under another name.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends that the change removes or alters. Servers of a
 	// backend to which no path leads do not count if the configuration has paths: they only stand

@@ -16,8 +16,8 @@ import (
 )
 
 // builder makes one configuration. addUpstreams checks the addresses of all services, addRoute adds
-// a route to the maps, and addBackend makes a backend with the servers of a route. track adds a
-// node of these servers: all servers on the node have the health of the node.
+// a route to the maps, addBackend adds a backend with the servers of a route, and track adds a
+// server that stands for a node. The servers of services on the node get the health of this server.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service

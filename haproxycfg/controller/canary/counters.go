@@ -62,9 +62,9 @@ type Meter struct {
 	last Counts
 }
 
-// Read returns what HAProxy has counted since the last call of Read. now are the present counters of
-// HAProxy. The first call returns no counters. A counter that is smaller than before began with 0 at
-// a reload of HAProxy, so Read returns all of it.
+// Read returns what HAProxy has counted since the last call of Read. The argument "now" contains
+// the present counters of HAProxy. The first call returns no counters. A counter that is smaller
+// than before began with 0 at a reload of HAProxy, so Read returns all of it.
 func (m *Meter) Read(now Counts) Counts {
 	since := Counts{}
 	for name, x := range now {

@@ -36,8 +36,8 @@ func (t *truth) set(w World) {
 }
 
 // draining returns the nodes that drain. If the agents are gone, it returns no nodes. This is a
-// simplification: HAProxy keeps the last answers of agents that are gone. No standard drill cordons
-// nodes while the agents are gone.
+// simplification, because HAProxy keeps the last answers of agents that are gone. It has no effect
+// on the standard drills: none of them cordons nodes while the agents are gone.
 func (t *truth) draining(c *Cluster) map[string]bool {
 	drains := map[string]bool{}
 	if t.health == edge.KubeProxyOnly || c.NoAgents {
