@@ -35,19 +35,22 @@ var errTwice = errors.New("member comes twice")
 // A name that occurs twice in an object at any depth is an error. An error in one member is a
 // MemberError. After any error, some of the values may have changed.
 func Object(data []byte, fields Fields) error {
-	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil {
-		return err // Unlike a json.Decoder, Unmarshal limits the depth.
+	var members map[string]json.RawMessage
+	err := json.Unmarshal(data, &members) // Unlike a json.Decoder, Unmarshal limits the depth.
+	if _, syntax := errors.AsType[*json.SyntaxError](err); syntax {
+		return err
 	}
-	if what := kind(whole); what != "an object" {
+	if what := kind(data); what != "an object" {
 		return fmt.Errorf("%s where an object belongs", what)
 	}
-	if err := checkNames(whole); err != nil {
+	if err != nil {
 		return err
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(whole, &members); err != nil {
-		return err
+	// A colon belongs to each member at any depth. So without a difference, no name comes twice.
+	if colons(data) != len(members) {
+		if err := checkNames(data); err != nil {
+			return err
+		}
 	}
 	for name, field := range fields {
 		member, ok := members[name]
@@ -65,6 +68,22 @@ func Object(data []byte, fields Fields) error {
 		}
 	}
 	return nil
+}
+
+// colons returns the number of colons outside strings. data must be valid JSON.
+func colons(data []byte) (n int) {
+	inString := false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '"':
+			inString = !inString
+		case c == '\\' && inString:
+			i++ // skip the escaped byte, which may be a quotation mark
+		case c == ':' && !inString:
+			n++
+		}
+	}
+	return n
 }
 
 // checkNames returns an error if an object at any depth in data has two members with the same name.

@@ -17,7 +17,10 @@ func TestObject(t *testing.T) {
 		`{"ho\u017ft":"b","host":"a","max":7}`:                                         "",
 		`{"host":"a","max":7,"more":{"host":"b","list":[{"a":1},{"a":"host"},1e999]}}`: "",
 
+		`{"host":"a","max":7,"a:b":"\\\":,\":"}`: "",
+
 		`{"host":"a","host":"b"}`:             "host: member comes twice",
+		`{"host":"\\\":\\","host":"a:b"}`:     "host: member comes twice",
 		`{"host":"a","host":null}`:            "host: member comes twice",
 		`{"host":"a","h\u006fst":"b"}`:        "host: member comes twice",
 		`{"other":1,"other":1}`:               "other: member comes twice",
