@@ -96,11 +96,12 @@ type CheckBudget struct {
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
 // 1/Health.Interval unless it is Disabled or tracks another server. A server line with AgentPort
-// adds 1/AgentInterval unless it is at SpareAddr. If several lines name the same agent, each of
-// them adds its checks.
+// adds 1/AgentInterval unless its address is SpareAddr. If several lines name the same agent, each
+// of them adds its checks.
 //
-// The numbers assume that each server answers without delay. They do not include the extra checks,
-// every Health.FastInterval, after a result that contradicts the state of a server.
+// The numbers assume that each server answers without delay. They do not include the extra checks
+// that HAProxy makes, every Health.FastInterval, after a result that contradicts the state of a
+// server.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {

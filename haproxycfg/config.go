@@ -89,8 +89,8 @@ type Global struct {
 	HTTP2Requests int
 	// Observe makes HAProxy only count and log the requests that it would otherwise refuse or
 	// change for one of the reasons in [Refusal]; see [ObservedCommand]. Even with Observe, HAProxy
-	// removes HTTP2-Settings, Upgrade with h2c or h2, and, with [ForwardedReplace], Forwarded,
-	// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
+	// removes the headers HTTP2-Settings, and Upgrade with h2c or h2. With [ForwardedReplace], it
+	// also removes Forwarded, X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
 	Observe bool
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.

@@ -39,10 +39,10 @@ var (
 	errOrder       = errors.New("its validity ends before it begins")
 )
 
-// Parse reads a certificate, its chain and its private key in PEM, in any order. The key is in text
-// or, if text has no private key, in keyText. The certificate is the first one to which a key
-// belongs; all other certificates are its chain. Parse ignores blocks of other types, such as EC
-// and DH parameters.
+// Parse reads a certificate, its chain and its private key in PEM, in any order. The key is in the
+// argument "text" or, if "text" has no private key, in "keyText". The certificate is the first one
+// to which a key belongs; all other certificates are its chain. Parse ignores blocks of other
+// types, such as EC and DH parameters.
 //
 // Pair.PEM contains only the certificate, the chain in the given order, and the key in PKCS #8.
 // Pair.Names are the DNS names, IP addresses and common name by which HAProxy chooses a

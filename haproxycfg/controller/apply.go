@@ -269,11 +269,12 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 }
 
 // redirectBack undoes the method "redirect" when no change waits any more: all servers in force
-// receive requests again. It does nothing if this process has not called redirect.
+// receive requests again. If this process has not called redirect, redirectBack does nothing, with
+// one exception.
 //
 // Until this process has applied its first configuration, redirectBack always restores the servers,
-// because an earlier process may have called redirect. It then ignores an error, because HAProxy
-// may not be running yet.
+// because an earlier process may have called redirect. In this case, it ignores an error, because
+// HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return

@@ -10,8 +10,8 @@ import (
 )
 
 // backendStats reads the rows of backends in HAProxy's answer to "show stat". For each question
-// about one backend, HAProxy searches all its backends. So if somebody asks for many rows, get reads
-// the rows of all backends with one question.
+// about one backend, HAProxy searches all its backends. So if somebody asks for many rows, the
+// method "get" reads the rows of all backends with one question.
 type backendStats struct {
 	worker func(context.Context) (runtimeapi.Socket, error)
 	now    func() time.Time
@@ -39,9 +39,9 @@ func (b *backendStats) get(ctx context.Context, backend string) (runtimeapi.Stat
 		b.begin, b.calls, b.callsBefore = now, 0, b.calls
 	}
 	b.calls++
-	// Forget the rows when they are too old. Otherwise get could return a row that is older than
-	// its previous result for the same backend. The counters in this row would be smaller, as after
-	// a reload of HAProxy.
+	// Forget the rows when they are too old. Otherwise the method "get" could return a row that is
+	// older than its previous result for the same backend. The counters in this row would be
+	// smaller, as after a reload of HAProxy.
 	if b.rows == nil || now.Sub(b.read) >= keepRows {
 		b.rows = nil
 		socket, err := b.worker(ctx)

@@ -315,8 +315,8 @@ func (c *Controller) readReport() (kube.Report, error) {
 }
 
 // Plan reads the sources once, and returns the change from the configuration in Dir to these
-// sources. It writes nothing. The report of the Change names "cause" as the cause, for example the
-// name of a command.
+// sources. It writes nothing. The argument "cause", for example the name of a command, becomes the
+// cause in the report of the Change.
 //
 // A cluster that does not answer keeps the servers that the report lists for it; without such
 // servers, Plan returns an error. If a step after the reading fails, Plan returns an error and a

@@ -67,8 +67,9 @@ func waitingOf(err error) (w *Waiting) {
 var ErrNotExplained = errors.New("controller: no attempt has ended yet")
 
 // Explain says where the requests for a target go with the configuration in force. Before this
-// process has applied a configuration, it uses the configuration that the process wants to apply.
-// If another process leads, Explain returns ErrNotLeading. Call Explain only while Run is running.
+// process has applied a configuration, Explain uses the configuration that the process wants to
+// apply. If another process leads, Explain returns ErrNotLeading. Call Explain only while Run is
+// running.
 //
 // worker returns the socket of the HAProxy worker from which Explain reads the states of servers,
 // such as the method Worker of a deploy.Runtime. If worker is nil or HAProxy does not answer, the

@@ -105,10 +105,12 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 }
 
 // adopt copies the state of Fleet (the orders of operators: a hold of routes, and shifts) to
-// FleetFile and follows it, unless this process follows it already. If Fleet has no state, the copy
-// in FleetFile stays, because deleting the state must not end a hold. The result "again" is true if
-// the loop must then make an attempt to apply a configuration. Only the goroutine of the loop calls
-// adopt.
+// FleetFile, and makes this process follow the state. It does nothing if this process follows the
+// state already. If Fleet has no state, the copy in FleetFile stays, because deleting the state
+// must not end a hold.
+//
+// The result "again" is true if the loop must then make an attempt to apply a configuration. Only
+// the goroutine of the loop calls adopt.
 func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err error) {
 	shared := in.shared
 	if shared == nil || !shared.read || shared.snapshot.Version == "" {

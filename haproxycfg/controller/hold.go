@@ -101,8 +101,8 @@ func (o RollbackOrder) text() string {
 }
 
 // Rollback puts the declared routes of an earlier change into force, and holds them until Release.
-// The Controller still reads newer declarations, and Status.Hold says what they would change. It
-// still follows nodes, services and certificates; see package fleet.
+// The Controller still follows nodes, services and certificates; see package fleet. It also reads
+// newer declarations, and Status.Hold says what they would change.
 //
 // If Limit or HAProxy rejects the change, Rollback writes nothing, and the error wraps
 // ErrRollbackRefused. Otherwise it writes the hold to FleetFile and makes an attempt. The error is
@@ -144,8 +144,8 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 //
 //   - Without a hold, Release approves them, even if they had no trial or were withdrawn. If some
 //     declarations have not been read since the start, Release returns an error, which names them.
-//   - After a hold, Release approves only routes that were in force or withdrawn before. Other routes
-//     get a trial.
+//   - If Release ends a hold, it approves the declared routes only if they were in force or
+//     withdrawn earlier. Other routes get a trial.
 //
 // The error wraps ErrNoHold if there is neither a hold to end nor a route to approve. The error is
 // nil as soon as the new state is written. The argument "by" is the name of the person or program,

@@ -14,8 +14,9 @@ import (
 // find out within seconds what a Controller would do in an outage of hours.
 //
 // A Rehearsal makes the same decisions as Run, and also writes and reloads. So give it a directory
-// of its own in Controller.Dir, with a function Reload that reloads no HAProxy. It calls no source
-// of Controller.Clusters, and ignores the Elector. Only one goroutine at a time may use it.
+// of its own in Controller.Dir, with a function Reload that reloads no HAProxy. A Rehearsal calls
+// no source of Controller.Clusters, and ignores the Elector. Only one goroutine at a time may use
+// it.
 type Rehearsal struct {
 	c        *Controller
 	in       *inbox

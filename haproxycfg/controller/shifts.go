@@ -171,9 +171,9 @@ func (c *Controller) CheckShift(route, cluster string) error {
 // the cluster "from" to the cluster "to". If both are the same cluster, a shift must be able to
 // move the requests away from it.
 //
-// left contains each other route that has a backend in "from" with a weight above 0, and the reason
-// why a shift cannot move it. Assign ShiftRoutes to shift.Runner.Routes, and call it only while Run
-// is running.
+// The result "left" contains each other route that has a backend in "from" with a weight above 0,
+// and the reason why a shift cannot move the route. Assign ShiftRoutes to shift.Runner.Routes, and
+// call it only while Run is running.
 func (c *Controller) ShiftRoutes(from, to string) (names []string, left []shift.Left, err error) {
 	x := c.explained.Load()
 	if x == nil {

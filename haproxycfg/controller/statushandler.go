@@ -18,11 +18,11 @@ import (
 // statusChanges is the largest number of changes in the journal that the status page shows.
 const statusChanges = 20
 
-// StatusHandler returns a handler of GET /, the status page; see package statuspage. title is the
-// name of the terminator on the page; "" means "terminator" and the name of the machine. The
-// argument "worker" has the same meaning as in Explain. command returns a shell command that sends
-// a request to the Controller's handlers. If it returns "", the page shows no command. Both
-// functions may be nil.
+// StatusHandler returns a handler of GET /, the status page; see package statuspage. The argument
+// "title" is the name of the terminator on the page; "" means "terminator" and the name of the
+// machine. The argument "worker" has the same meaning as in Explain. The function "command" returns
+// a shell command that sends a request to the Controller's handlers, or "" if the page must show no
+// command. Both "worker" and "command" may be nil.
 func (c *Controller) StatusHandler(title string, worker func(context.Context) (runtimeapi.Socket, error), command func(method, path string) string) http.Handler {
 	if title == "" {
 		name, _ := os.Hostname() // an error leaves the name empty

@@ -47,9 +47,9 @@ func variables(config []byte) []variable {
 	return all
 }
 
-// changedVariables returns those variables of a new configuration that at least one of the earlier
-// configurations does not contain, or contains with another value. A running HAProxy may not have
-// the new values of these variables yet. The argument "after" is the text of the new configuration.
+// changedVariables returns the variables of a new configuration that are missing in at least one of
+// the earlier configurations, or have another value there. A running HAProxy may not have the new
+// values of these variables yet. The argument "after" is the text of the new configuration.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {

@@ -345,8 +345,8 @@ const (
 
 // compareProcesses says whether a reload has succeeded, has failed or is still in progress. It
 // compares the master's lists of processes before the reload and now. In a reload the master
-// restarts itself, and its count of reloads rises by one. It answers again only when it has started
-// a worker, or has failed to start one.
+// restarts itself, and its count of reloads rises by one. The master answers again only when it has
+// started a worker, or has failed to start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {

@@ -335,7 +335,7 @@ func (c liveChange) afterReload() liveChange {
 }
 
 // afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. The change only ends the
-// maintenance of servers in busy that the new configuration contains again. HAProxy may have read
+// maintenance of servers that are in "busy" and in the new configuration. HAProxy may have read
 // this maintenance from the state file at the reload.
 func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	again := liveChange{}

@@ -323,8 +323,8 @@ func usesFirst(config *haproxycfg.Config, list string) bool {
 }
 
 // otherOrder compares the orders "got" and "wanted" of certificates. It returns a name for which
-// HAProxy may choose another certificate with got than with wanted. If there is no such name, it
-// returns "". The keys of certs are the names of the files.
+// HAProxy may choose another certificate with the order "got" than with "wanted". If there is no
+// such name, it returns "". The keys of certs are the names of the files.
 //
 // HAProxy chooses the first certificate that covers the name with a kind of key that the client
 // supports. So the order counts only for two certificates of the same kind that cover the same

@@ -140,8 +140,9 @@ type backendOf struct {
 	missing  bool       // reportMissing reports a service
 }
 
-// addRoute adds a route to the maps, under the given key. backend is the backend of its group. If
-// the route is the first one of the group, addRoute adds this backend too.
+// addRoute adds a route to the maps, under the given key. The argument "backend" is the backend of
+// the group to which the route belongs. If the route is the first one of the group, addRoute adds
+// this backend too.
 func (b *builder) addRoute(r *routes.Route, backend *backendOf, key string) {
 	if b.edge.Monitor != "" && r.Path == b.edge.Monitor {
 		b.problemf(r.Position, "path", "%q is the path of the monitor, which hides it", r.Path)

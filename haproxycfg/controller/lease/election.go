@@ -36,9 +36,10 @@ type election struct {
 	log             *slog.Logger
 
 	client leaseClient // nil before the first request, and after an error
-	// lease is the Lease as this process has last read or written it; nil means that it does not
-	// exist. since is when this process first saw the last write of a leader, by its own clock. The
-	// election does not use the times in the Lease, because the clocks of the processes may differ.
+	// The field "lease" is the Lease as this process has last read or written it; nil means that
+	// the Lease does not exist. The field "since" is the time, by the clock of this process, at
+	// which the process first saw the last write of a leader. The election does not use the times
+	// in the Lease, because the clocks of the processes may differ.
 	lease *coordinationv1.Lease
 	since time.Time
 
