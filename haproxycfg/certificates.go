@@ -98,8 +98,9 @@ func denyUncovered(t *text, names string, observing bool) {
 }
 
 // observeServerName renders rules that count and log the requests of TLS connections whose server
-// name no certificate covers. HAProxy uses the first certificate for them; with strict-sni, it
-// would refuse them. The argument "names" is the path of the map from CertificateList.render.
+// name no certificate covers. HAProxy accepts such a connection with its first certificate; with
+// strict-sni, it would refuse the connection. The argument "names" is the path of the map from
+// CertificateList.render.
 func observeServerName(t *text, names string) {
 	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
 	t.line("http-request set-var(txn.sni_covered) 'ssl_f_sha1,hex,concat(/,txn.sni)'")

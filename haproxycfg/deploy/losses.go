@@ -305,8 +305,8 @@ func (c *lossCounter) continues(from, to string) bool {
 	return same
 }
 
-// trackedServers compares the servers that other servers track. before and after are the sections of
-// haproxy.cfg before and after a change.
+// trackedServers compares the servers that other servers track. The fields "before" and "after" are
+// the sections of haproxy.cfg before and after a change.
 type trackedServers struct {
 	before, after map[string]section
 	lines         map[string][2]map[string]string // by backend: the lines of its servers, before and after

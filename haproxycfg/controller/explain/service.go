@@ -120,8 +120,8 @@ func (s *Service) addChoices(c nodeselect.Choices, chosen []nodeselect.Node) {
 	}
 }
 
-// addReported adds the nodes that the report names: chosen contains the nodes in use, and
-// c.Findings contains each node that is not Eligible, with the reason.
+// addReported adds the nodes that the report names. The argument "chosen" contains the nodes in
+// use, and c.Findings contains each node that is not Eligible, with the reason.
 func (s *Service) addReported(c kube.ClusterReport, chosen []nodeselect.Node) {
 	used := make(map[string]bool, len(chosen))
 	for _, n := range chosen {
