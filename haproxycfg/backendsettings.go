@@ -26,7 +26,8 @@ const settingsPrefix = "settings-"
 // So these backends need a reload:
 //
 //   - a backend with Limits or QueueLimit, whose rules name the backend itself;
-//   - each backend of a Config without a Router, because rules name all its backends;
+//   - each backend of a Config without a Router: without maps, a rule names each backend that gets
+//     requests;
 //   - a backend with tracked servers: HAProxy lets no server track a server that was added at run
 //     time;
 //   - a backend with Source or URI, see [Backend.AddServer];
