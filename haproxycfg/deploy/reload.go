@@ -38,9 +38,10 @@ type Reloader struct {
 	// new server on the same node receives the saved weight, drain and maintenance of the server
 	// that it replaces.
 	Config string
-	// Foreign, if not nil, describes the files that HAProxy loads before Config. Reload then asks
-	// the running HAProxy whether it has loaded these files and, after them, Foreign.Fragment. If
-	// it has not, Reload reloads nothing and returns an error with [ErrNotLoaded].
+	// Foreign, if not nil, describes files of somebody else that HAProxy loads before the fragment
+	// (Foreign.Fragment, the same file as Config). Before a reload, Reload asks the running HAProxy
+	// which files it has loaded. If the fragment is not the last one after these files, Reload
+	// reloads nothing and returns an error with [ErrNotLoaded].
 	Foreign *Foreign
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.

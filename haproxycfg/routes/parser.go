@@ -104,12 +104,13 @@ func findKnown(entries []fileEntry, known []knownEntry) {
 	}
 }
 
-// mergeRanked returns the table of the entries, and sets their ranks. The rank of a route is its
-// index in the last table, or -1. position returns the file and line of the entry with index i, and
-// size is the number of routes of the last table. ok is false if two routes have the same host,
-// path and exactness.
+// mergeRanked returns the new table, which has the routes of the entries "known". size is the number
+// of routes in the previous table. The rank of an entry is the index of its route in the previous
+// table, or -1 if the route is new; mergeRanked replaces the ranks by the indexes in the new table.
+// position returns the file and line of the entry with index i. ok is false if two routes have the
+// same host, path and exactness.
 //
-// mergeRanked keeps the order of the routes in the last table, and sorts only the others.
+// mergeRanked keeps the order of the routes of the previous table, and sorts only the new routes.
 func mergeRanked(known []knownEntry, size int, position func(i int) Position) (t Table, ok bool) {
 	ranked := make([]int, size) // by rank: the index of the entry plus 1; 0 if the file does not contain the route any more
 	var fresh []int

@@ -472,10 +472,10 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
-	// down means that a new server is down although nobody has taken it out of service. This
-	// happens after a reload of HAProxy 2.6: a slot (a server whose address a plan can change)
-	// stays down if the state file says that it was in maintenance and the new configuration does
-	// not disable it.
+	// down means that the server is down although nobody has taken it out of service. This happens
+	// in HAProxy 2.6 after a reload, if the slot was in maintenance before the reload, and the new
+	// configuration does not disable it: HAProxy reads the maintenance from the state file, and
+	// keeps the server down.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
 		// The result of the health checks so far belongs to the old address. HAProxy resets this

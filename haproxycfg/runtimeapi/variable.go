@@ -11,8 +11,9 @@ import (
 // an error if the value differs. HAProxy also creates a variable that its configuration does not
 // use.
 //
-// Worker must be empty: HAProxy 2.6 to 3.4 need "experimental-mode on" before "set var" on the same
-// connection, and a master does not pass all these commands to a worker.
+// s must be the socket of a worker, with an empty field Worker. HAProxy 2.6 to 3.4 need the command
+// "experimental-mode on" before "set var", on the same connection. The master process passes only a
+// part of such a sequence of commands to a worker.
 func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	set, err := s.commandLine("set var proc." + name + " int(" + strconv.Itoa(value) + ")")
 	if err != nil {

@@ -9,9 +9,11 @@ import (
 // each, the steps take about 20 ms.
 const DefaultSteps = 20_000
 
-// Wave returns a large, sorted set of candidates that may go at the same time now, in addition to
-// the nodes that are away. For all nodes, pass State.Nodes. A candidate in no subset, or unknown to
-// the State, is always in the wave. With Budget.OneZone, all nodes of the wave are in one zone.
+// Wave returns a wave: a large, sorted set of candidates that may go at the same time now, while the
+// nodes that are away stay away. To search among all nodes, pass State.Nodes as the candidates.
+//
+// A candidate in no subset, or unknown to the State, is always in the wave. With Budget.OneZone, all
+// other nodes of the wave are in one zone.
 //
 // A greedy search chooses the nodes that block the fewest others, and simulated annealing improves
 // the set in the given number of steps. With DefaultSteps, waves are about 5% larger than with 0

@@ -88,13 +88,12 @@ type Error struct {
 	// Err is ErrNotFound, or the failure of the source.
 	Err error
 
-	// TTL is a time whose meaning depends on Err.
+	// If Err is ErrNotFound, TTL is how long a Cache keeps this answer. 0 means Cache.NegativeTTL. A
+	// negative TTL, or the constant Revalidate, means that a Cache does not keep the answer.
 	//
-	// If Err is ErrNotFound, a Cache keeps this answer for TTL. 0 means Cache.NegativeTTL. With
-	// Revalidate or a negative value, the Cache does not keep it.
-	//
-	// If Err is a failure, a Cache asks the source about this host again after TTL, at most 5
-	// minutes, as with the header Retry-After. 0 and negative values mean that the Cache decides.
+	// If Err is a failure, TTL is the time after which a Cache asks the source about this host again,
+	// as with the header Retry-After. It is at most 5 minutes. If TTL is 0 or negative, the Cache
+	// decides when to ask.
 	TTL time.Duration
 }
 

@@ -77,8 +77,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		object = sel.namespace + "/" + name
 	}
 	s.requests = append(s.requests, Request{verb, sel.resource, query, object})
-	// s.cut is the number of times that the Server has ended all watches. Read it and s.refused
-	// under one lock: if a test calls Refuse later, s.cut changes, and this watch ends.
+	// s.cut is the number of times that the Server has ended all watches. Read s.cut and s.refused
+	// under one lock. Otherwise a test could call Refuse between the two reads: the watch that begins
+	// below would have the new s.cut, so it would not end, although Refuse ends all watches.
 	refused, noStream, silent, cut := cmp.Or(s.refused[verb], s.refused[sel.resource]), s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {

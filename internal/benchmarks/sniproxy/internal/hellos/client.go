@@ -108,7 +108,7 @@ func (c Client) Connect(ctx context.Context, addr netip.AddrPort, certs *Certifi
 	return nil
 }
 
-// Capture returns the hello that the client sends to a server without a router.
+// Capture returns the hello that the client sends if it connects to a server directly, and not through a router.
 func (c Client) Capture(ctx context.Context, certs *Certificates) ([]byte, error) {
 	b, err := NewBackend(certs)
 	if err != nil {
