@@ -16,7 +16,8 @@ type side struct {
 	registered         bool
 	wantsOut           bool // the socket is registered for EPOLLOUT
 	readOn             bool // read again after a short read: the end, or bytes after urgent data, may follow
-	eof                bool // a read has returned the end or an error
+	finArrived         bool // FIN has arrived, and neither an error nor urgent data: a short read reaches the end
+	eof                bool // a read has reached the end or returned an error
 	shutdown           bool // the loop has sent FIN on this socket, because the other side has ended
 	wrote              bool // bytes were written to the socket
 	noDelay            bool // TCP_NODELAY is set
@@ -156,8 +157,9 @@ func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 		from.eof = true
 		return 0, true
 	}
-	if n < len(l.scratch) && !from.readOn {
-		from.readable = false
+	if n < len(l.scratch) {
+		from.eof = from.finArrived
+		from.readable = from.readOn
 	}
 	switch {
 	case n == len(l.scratch):
@@ -167,7 +169,7 @@ func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	default:
 		from.longReads = 0
 	}
-	m, ok := ec.write(to, l.scratch[:n], other(src))
+	m, ok := ec.write(to, l.scratch[:n], other(src), from.finFollows(to))
 	ec.countDelivered(from, m)
 	if ok && m < n {
 		from.hold(l, l.scratch[m:n])
@@ -282,7 +284,7 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 		return 0, false
 	}
 	if from.held != nil {
-		n, ok := ec.write(to, from.held[from.heldSent:], other(src))
+		n, ok := ec.write(to, from.held[from.heldSent:], other(src), from.finFollows(to))
 		ec.countDelivered(from, n)
 		if from.heldSent += int32(n); !ok || int(from.heldSent) < len(from.held) {
 			return n, false
@@ -312,9 +314,16 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 
 // write writes as many bytes of b as the socket accepts. The result "n" is the number of bytes
 // written, which may be 0. The result "ok" is false if the write has failed.
-func (ec *epollConn) write(to *side, b []byte, dst Party) (n int, ok bool) {
+//
+// If finFollows is true, the caller sends FIN right after the last byte of b. So the kernel waits
+// for FIN (MSG_MORE), and sends the end of b and FIN in one segment.
+func (ec *epollConn) write(to *side, b []byte, dst Party, finFollows bool) (n int, ok bool) {
 	ec.beforeWrite(to)
-	n, e := sysWrite(to.fd, b)
+	flags := 0
+	if finFollows {
+		flags = unix.MSG_MORE
+	}
+	n, e := sysSend(to.fd, b, flags)
 	if e != noError && e != unix.EAGAIN {
 		ec.sideFailed(int(dst-1), writeError(dst, e))
 		return 0, false
@@ -361,6 +370,10 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 		ec.movedAt.Store(ec.loop.now)
 	}
 }
+
+// finFollows reports whether shutdownPeer will send FIN to the side "to" as soon as it has all bytes
+// of the side s.
+func (s *side) finFollows(to *side) bool { return s.eof && !s.failed && !to.eof }
 
 // shutdownPeer runs when no more bytes from one side can follow. It sends FIN to the other side,
 // except in two cases. If the other side has already sent FIN, the loop closes both sockets. If the

@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -163,4 +164,36 @@ func TestIPv6(t *testing.T) {
 			require.NoError(t, receive(t, done).Err)
 		}
 	})
+}
+
+// The backend sends its answer and FIN before the loop reads. The client then gets both in one
+// segment.
+func TestAnswerAndFINInOneSegment(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	client, a := tcpPair(t)
+	b, backend := tcpPair(t)
+	write(t, backend, "answer")
+	require.NoError(t, backend.CloseWrite())
+	poll(t, "the answer does not arrive", func() bool { return acknowledged(t, backend) })
+	before := segmentsIn(t, client)
+	done := make(chan Result, 1)
+	e.Relay(a, b, nil, func(r Result) { done <- r })
+	got, err := io.ReadAll(client)
+	require.NoError(t, err)
+	require.Equal(t, "answer", string(got))
+	require.Equal(t, 1, segmentsIn(t, client)-before)
+	require.NoError(t, client.Close())
+	r := receive(t, done)
+	require.Equal(t, Result{By: ByBackend, Phase: PhaseRelay, ToClient: 6, Total: r.Total}, r)
+}
+
+// segmentsIn returns the number of segments that the socket of c has received.
+func segmentsIn(t *testing.T, c *net.TCPConn) (n int) {
+	raw, err := c.SyscallConn()
+	require.NoError(t, err)
+	var info *unix.TCPInfo
+	require.NoError(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
+	require.NoError(t, err)
+	return int(info.Segs_in)
 }

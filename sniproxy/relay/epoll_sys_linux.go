@@ -41,6 +41,16 @@ func sysWrite(fd int32, b []byte) (int, errno) {
 	}
 }
 
+// sysSend writes to a socket, with the given flags of send(2).
+func sysSend(fd int32, b []byte, flags int) (int, errno) {
+	for {
+		n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
+		if e != unix.EINTR {
+			return count(n, e), e
+		}
+	}
+}
+
 // sysWrite2 writes the bytes of a, followed by the bytes of b, in one system call. The argument v
 // is memory for the arguments of the call. The caller owns this memory, so that the garbage
 // collector sees the pointers in it.
