@@ -112,7 +112,6 @@ type validator struct {
 	lists    map[string]bool            // the names of certificate lists
 	tracked  map[string]bool            // the results of isChecked
 	checked  map[string]map[string]bool // the results of serversChecked, by backend
-	seen     serverSet                  // the servers of the current backend
 }
 
 func (v *validator) addf(format string, args ...any) {

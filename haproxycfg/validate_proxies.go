@@ -308,32 +308,59 @@ func (v *validator) response(b *Backend) {
 }
 
 func (v *validator) serversOf(c *Config, b *Backend) {
-	v.seen.reset()
 	place := v.place
-	var slots map[string]bool // if the servers are slots
-	if len(b.Servers) > 0 && b.Servers[0].Slot != "" {
-		slots = make(map[string]bool, len(b.Servers))
-	}
+	repeated := repeatedServers(b.Servers)
 	for i := range b.Servers {
 		s := &b.Servers[i]
-		var twice bool
-		if slots != nil {
-			twice = slots[s.Slot]
-			slots[s.Slot] = true
-		} else {
-			twice = v.seen.add(b.Servers[:i], serverKey{s.Addr, s.AgentPort})
-		}
-		mixed := (s.Slot != "") != (slots != nil)
-		if !twice && !mixed && v.serverOK(c, s) {
+		mixed := (s.Slot != "") != (b.Servers[0].Slot != "")
+		if !repeated[i] && !mixed && v.serverOK(c, s) {
 			continue
 		}
 		v.place = place + "server " + s.Name() + ": "
 		if mixed {
 			v.addf("either all servers of a backend have a Slot, or none")
 		}
-		v.serverFaults(s, twice)
+		v.serverFaults(s, repeated[i])
 		v.place = place
 	}
+}
+
+// repeatedServers returns the indexes of those servers that have the Slot, or else the address and the
+// agent port, of an earlier server. If the servers ascend, as they usually do, it needs no map. This
+// reduces the time to render 40,000 servers from 26 ms to 18 ms.
+func repeatedServers(servers []Server) map[int]bool {
+	ascending := 1
+	for ascending < len(servers) && servers[ascending].Slot == "" && servers[ascending-1].compare(&servers[ascending]) < 0 {
+		ascending++
+	}
+	if ascending >= len(servers) {
+		return nil
+	}
+	type key struct {
+		slot  string
+		addr  netip.AddrPort
+		agent uint16
+	}
+	found, repeated := make(map[key]bool, len(servers)), map[int]bool{}
+	for i := range servers {
+		k := key{slot: servers[i].Slot}
+		if k.slot == "" {
+			k = key{addr: servers[i].Addr, agent: servers[i].AgentPort}
+		}
+		if found[k] {
+			repeated[i] = true
+		}
+		found[k] = true
+	}
+	return repeated
+}
+
+// compare compares the addresses of two servers, and then their agent ports.
+func (s *Server) compare(o *Server) int {
+	if c := s.Addr.Compare(o.Addr); c != 0 {
+		return c
+	}
+	return cmp.Compare(s.AgentPort, o.AgentPort)
 }
 
 // serverOK reports whether a server has no fault. If it has faults, serverFaults adds them.
@@ -343,54 +370,6 @@ func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
 		(s.AgentSend == "" || validAgentSend(s)) && (s.Slot == "" || validName(s.Slot))
-}
-
-// serverSet finds servers that occur twice in a backend. While the keys of the servers ascend, as
-// they usually do, serverSet compares each key only with the key before it, and needs no set. This
-// reduces the time to render 40,000 servers from 26 ms to 18 ms.
-type serverSet struct {
-	last     serverKey
-	unsorted bool // true if keys contains all keys
-	keys     map[serverKey]struct{}
-}
-
-type serverKey struct {
-	addr  netip.AddrPort
-	agent uint16
-}
-
-func (k serverKey) compare(o serverKey) int {
-	return cmp.Or(k.addr.Compare(o.addr), cmp.Compare(k.agent, o.agent))
-}
-
-// reset empties the set.
-func (s *serverSet) reset() {
-	if s.unsorted {
-		s.unsorted = false
-		clear(s.keys)
-	}
-}
-
-// add adds the key of one server of a backend to the set. The argument "earlier" contains the
-// servers that come before this server in the backend. The result "twice" is true if one of these
-// earlier servers has the same key.
-func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
-	if !s.unsorted {
-		if len(earlier) == 0 || s.last.compare(key) < 0 {
-			s.last = key
-			return false
-		}
-		s.unsorted = true
-		if s.keys == nil {
-			s.keys = make(map[serverKey]struct{}, 2*len(earlier))
-		}
-		for i := range earlier {
-			s.keys[serverKey{earlier[i].Addr, earlier[i].AgentPort}] = struct{}{}
-		}
-	}
-	_, twice = s.keys[key]
-	s.keys[key] = struct{}{}
-	return twice
 }
 
 // validAgentSend reports whether AgentSend can be sent: HAProxy must read it as one word of the

@@ -23,6 +23,6 @@ func TestAllocationsPerRoute(t *testing.T) {
 	config, render := allocations(few)
 	moreConfig, moreRender := allocations(many)
 	t.Logf("Config: %.1f, Render: %.1f", (moreConfig-config)/(many-few), (moreRender-render)/(many-few))
-	require.LessOrEqual(t, (moreConfig-config)/(many-few), 15.0, "Config")
-	require.LessOrEqual(t, (moreRender-render)/(many-few), 7.0, "Render")
+	require.LessOrEqual(t, (moreConfig-config)/(many-few), 12.0, "Config")
+	require.LessOrEqual(t, (moreRender-render)/(many-few), 3.0, "Render")
 }
