@@ -1,7 +1,6 @@
 package peek
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/headgate/headgate/internal/hostname"
@@ -69,7 +68,10 @@ func (p *Parser) Parse(b []byte) (Result, error) {
 
 func (p *Parser) parse(r *Result, b []byte) error {
 	r.Protocol = p.protocol
-	limit := cmp.Or(p.MaxBytes, MaxBytes)
+	limit := p.MaxBytes
+	if limit == 0 { // cmp.Or is slower, and Parse may run once for each byte
+		limit = MaxBytes
+	}
 	if p.protocol == 0 {
 		if p.Accept != 0 && p.Accept&HTTP1 == 0 && len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
 			return p.notAccepted("first bytes") // only HTTP/1 allows empty lines
