@@ -70,7 +70,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.Lookup("threads").DefValue = "" // the number differs from machine to machine
 
 	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, cli.Meaning("drain-delay"))
-	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, cli.Meaning("drain-timeout", "0 means no wait"))
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, cli.Meaning("drain-timeout"))
 	s.admin.Register(fs, "/metrics, /healthz, /readyz and /drain", "a drain")
 	s.logFormat.Register(fs)
 	if code, done := inv.Parse(fs); done {

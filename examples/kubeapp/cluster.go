@@ -27,7 +27,7 @@ type target struct {
 func (t *target) register(fs *flag.FlagSet) {
 	fs.StringVar(&t.cluster, "cluster", "", cli.Meaning("cluster", "kubeapp applies no objects to dir:DIR; default: the account of the pod, and outside of a pod the configuration of kubectl"))
 	fs.Var(&t.routes, "routes", cli.Meaning("routes", "their services must keep their ports; needs -cluster"))
-	fs.DurationVar(&t.timeout, "timeout", 30*time.Second, cli.Meaning("timeout"))
+	fs.DurationVar(&t.timeout, "timeout", 30*time.Second, cli.Meaning("timeout", "kubeapp only sends requests to the API server, so the default is short"))
 }
 
 // resolve checks the flags, and reads the declarations. It prints the problems of declarations.

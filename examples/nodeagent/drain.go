@@ -82,7 +82,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
-	timeout := fs.Duration("timeout", 10*time.Second, cli.Meaning("timeout", "it waits until every HAProxy that has asked lately knows of the drain"))
+	timeout := fs.Duration("timeout", 10*time.Second, cli.Meaning("timeout", "the agent waits until every HAProxy that has asked lately knows of the drain, which needs seconds; 0 means no wait"))
 	undo := fs.Bool("undo", false, cli.Meaning("undo"))
 	if code, done := inv.Parse(fs); done {
 		return code
@@ -100,6 +100,8 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	if *undo {
 		method, query = http.MethodDelete, nil
 	}
+	// The agent gives up after *timeout, and its answer has the reason. The 5 s are for the way of
+	// the answer.
 	ctx, cancel := context.WithTimeout(ctx, *timeout+5*time.Second)
 	defer cancel()
 	defer inv.Progress("waiting until every HAProxy knows").Stop()

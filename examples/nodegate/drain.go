@@ -23,7 +23,7 @@ type drain struct {
 }
 
 func (c *drain) register(fs *flag.FlagSet) {
-	fs.DurationVar(&c.timeout, "timeout", 10*time.Minute, cli.Meaning("timeout"))
+	fs.DurationVar(&c.timeout, "timeout", 10*time.Minute, cli.Meaning("timeout", "nodegate waits until the last request to the node has ended, and a request may last minutes, so the default is long"))
 	fs.IntVar(&c.maxRequests, "max-requests", 0, "`number` of requests and tunnels to the node that may be left")
 	fs.StringVar(&c.holder, "holder", "nodegate-drain", cli.Meaning("holder", "it gets the grant if the node has no grant yet"))
 	fs.BoolVar(&c.json, "json", false, cli.Meaning("json"))
@@ -40,6 +40,8 @@ func (c *drain) check(nodes []string) error {
 }
 
 func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names []string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	p := inv.Progress("cordoning %s", names[0])
 	defer p.Stop()
 	config, err := load(s.conn)
@@ -77,8 +79,6 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	if err := k.Record(ctx, c.holder, names[0]); err != nil {
 		return 0, fmt.Errorf("%s is cordoned, but nodegate cannot store that it is away: %w", names[0], err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	all, err := keeper.WaitDrained(ctx, node.Addrs, shown(sources, names[0], p.Set), c.maxRequests)
 	if err != nil {
 		return 0, fmt.Errorf("%s is cordoned, but after %v it is %w", names[0], c.timeout, err)

@@ -15,7 +15,7 @@ var meanings = map[string]string{
 	"cluster":           "cluster, as `NAME=WHERE`: its name in declarations, and where to read its objects: kubeconfig:FILE[:CONTEXT], in-cluster, or dir:DIR with files as kubectl get -o yaml or -o json prints them",
 	"dir":               "`directory` with objects of the cluster, as kubectl get -o yaml or -o json prints them; replaces the API server",
 	"drain-delay":       "how long to continue to serve after a drain has begun, so that balancers notice the drain; 0 means no delay",
-	"drain-timeout":     "how long open connections may stay open after -drain-delay",
+	"drain-timeout":     "how long open connections may stay open after -drain-delay; 0 means no wait",
 	"dry-run":           "change nothing",
 	"force":             "ignore -max-change",
 	"haproxy":           "`path` of the haproxy binary",
@@ -39,7 +39,7 @@ var meanings = map[string]string{
 	"refresh":           "time between two observations of the cluster",
 	"reload":            "master `socket` of the HAProxy to reload when its configuration changes",
 	"routes":            "`file` of declarations; may be given several times",
-	"timeout":           "longest time that the command may need",
+	"timeout":           "time after which the command gives up and fails",
 	"undo":              "end what an earlier call of this command has begun",
 }
 
