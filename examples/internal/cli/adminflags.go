@@ -269,7 +269,7 @@ func listenUnix(path string) (net.Listener, error) {
 	// path only after it has its final mode.
 	dir, remove, err := atomicfile.MkdirTemp(filepath.Dir(path), ".adm")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the directory of the socket %s: %w", path, err)
 	}
 	defer remove()
 	private := filepath.Join(dir, "s")

@@ -132,6 +132,11 @@ func TestAdminSocket(t *testing.T) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, "precious", string(text))
+
+	missing := filepath.Join(filepath.Dir(path), "none", "admin.sock")
+	_, err = listenUnix(missing)
+	require.ErrorContains(t, err, "the directory of the socket "+missing)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestAdminFlagFaults(t *testing.T) {

@@ -151,6 +151,9 @@ func loadDefault() (*rest.Config, error) {
 	if err == nil {
 		return config, nil
 	}
+	if clientcmd.IsEmptyConfig(err) { // client-go advises to set KUBERNETES_MASTER
+		err = errors.New("the file is missing, or names no cluster")
+	}
 	err = named(strings.Join(rules.GetLoadingPrecedence(), string(filepath.ListSeparator)), "", err)
 	if errors.Is(inCluster, rest.ErrNotInCluster) {
 		return nil, fmt.Errorf("not in a pod, and %w", err)
