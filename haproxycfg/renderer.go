@@ -16,10 +16,12 @@ import (
 // controller).
 //
 // A Renderer remembers one configuration, in copies: the caller may change a Config after its
-// Render. The zero Renderer is ready. Several goroutines may use a Renderer.
+// Render. It remembers none before the second configuration, because a program that renders only one
+// needs no copies. The zero Renderer is ready. Several goroutines may use a Renderer.
 type Renderer struct {
 	mu   sync.Mutex
-	last *renderedBackends // nil before the first configuration
+	used bool              // true after the first valid configuration
+	last *renderedBackends // nil before the second configuration
 }
 
 // renderedBackends contains valid backends, everything else on which their rendering depends, and
@@ -43,9 +45,10 @@ func (r *Renderer) Valid(c *Config) (Valid, error) {
 	if err != nil {
 		return Valid{}, err
 	}
-	if !same {
+	if r.used && !same {
 		r.last = r.last.next(c)
 	}
+	r.used = true
 	v.backends = r.last
 	return v, nil
 }

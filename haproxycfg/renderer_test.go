@@ -179,9 +179,28 @@ func TestRendererSeesEachFieldOfABackend(t *testing.T) {
 		}
 		fields++
 		var renderer haproxycfg.Renderer
-		require.True(t, requireSame(t, &renderer, config(), "first"))
+		for range 2 { // the Renderer remembers the second configuration
+			require.True(t, requireSame(t, &renderer, config(), "before"))
+		}
 		requireSame(t, &renderer, c, fmt.Sprintf("field %v of %v", path, typ))
 	}
 	visit(nil, reflect.TypeFor[haproxycfg.Backend]())
 	require.Greater(t, fields, 25)
+}
+
+// TestRendererRemembersNoFirstConfiguration requires that the first configuration needs as many
+// allocations as without a Renderer, and the second more.
+func TestRendererRemembersNoFirstConfiguration(t *testing.T) {
+	c := &haproxycfg.Config{Backends: []haproxycfg.Backend{{Name: "b", Servers: []haproxycfg.Server{{Addr: netip.MustParseAddrPort("10.0.0.1:80")}}}}}
+	allocations := func(n int) float64 {
+		return testing.AllocsPerRun(10, func() {
+			var r haproxycfg.Renderer
+			for range n {
+				_, _ = r.Valid(c)
+			}
+		})
+	}
+	fresh := testing.AllocsPerRun(10, func() { _, _ = c.Valid() })
+	require.LessOrEqual(t, allocations(1), fresh+1, "the first configuration; the Renderer itself may be an allocation")
+	require.Greater(t, allocations(2), 2*fresh+2)
 }
