@@ -82,8 +82,7 @@ func (s *session) failLookup(why refusal, err error) relay.Step {
 }
 
 func (s *session) endLookup() {
-	now := s.srv.now()
-	s.lookupTime, s.phaseStart = time.Duration(now-s.phaseStart), now
+	s.lookupTime += s.inPhase()
 }
 
 // dialEndpoint connects to an endpoint. If the endpoint is a name, dialEndpoint asks DNS first.
@@ -218,8 +217,7 @@ func (s *session) retryConnect() {
 }
 
 func (s *session) addDialTime() {
-	now := s.srv.now()
-	s.dialTime, s.phaseStart = s.dialTime+time.Duration(now-s.phaseStart), now
+	s.dialTime += s.inPhase()
 }
 
 // isResourceExhausted reports whether err means that the process or the machine lacks

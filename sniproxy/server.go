@@ -320,10 +320,9 @@ func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 // accept returns the session of a new connection. If the connection exceeds a limit, accept returns
 // nil, and the engine closes the connection.
 func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
-	peer := c.RemoteAddr()
-	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	n := &session{conn: c, listener: l, id: s.lastID.Add(1), startedAt: s.now(), peer: peer}
-	use, err := s.proxyUse(peer.Addr())
+	n := &session{conn: c, listener: l, id: s.lastID.Add(1), startedAt: s.now()}
+	peer := n.peer().Addr()
+	use, err := s.proxyUse(peer)
 	if err != nil {
 		return s.reject(n, Rejected, err)
 	}
@@ -331,7 +330,7 @@ func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
 	*p = preface{proxyUse: use, parser: peek.Parser{Accept: l.protocols, MaxBytes: s.MaxHello}}
 	n.preface, n.phase = p, PhasePeek
 	// Set all fields of n before Add: after a successful Add, other goroutines use n.
-	victim, err := s.conns.Add(n, fairshare.KeyOf(peer.Addr()), s.isExempt(peer.Addr(), use))
+	victim, err := s.conns.Add(n, fairshare.KeyOf(peer), s.isExempt(peer, use))
 	if err != nil {
 		n.putPreface()
 		n.phase = PhaseAccept

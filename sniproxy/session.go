@@ -27,7 +27,6 @@ type session struct {
 
 	id        uint64
 	startedAt int64 // see Server.now
-	peer      netip.AddrPort
 
 	// mu guards the fields below. Three kinds of goroutines use them at the same time: the
 	// goroutines of the engine, the goroutines of runInBackground, and callers of
@@ -55,7 +54,6 @@ type session struct {
 	err             error
 
 	peekTime, lookupTime, dialTime time.Duration
-	phaseStart                     int64 // see Server.now
 }
 
 // rareState holds the fields that only few sessions need, so that the other sessions are smaller.
@@ -84,12 +82,24 @@ func (s *session) proxy() *proxyInfo {
 	return s.rare.proxy
 }
 
+// peer returns the address of the host at the other end of the client's connection.
+func (s *session) peer() netip.AddrPort {
+	a := s.conn.RemoteAddr()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// inPhase returns the time since the end of the last complete phase. The phases are peek, lookup and
+// dial, and follow one another without a gap.
+func (s *session) inPhase() time.Duration {
+	return time.Duration(s.srv.now()-s.startedAt) - s.peekTime - s.lookupTime - s.dialTime
+}
+
 // clientAddr returns the address of the client: from a PROXY header, or else the peer's.
 func (s *session) clientAddr() netip.AddrPort {
 	if p := s.proxy(); p != nil && p.source.IsValid() {
 		return p.source
 	}
-	return s.peer
+	return s.peer()
 }
 
 // proxyDestination returns the address that the client connected to according to the PROXY header.
@@ -188,8 +198,7 @@ func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 func (s *session) endPeek(r peek.Result, data []byte) error {
 	victim, err := s.srv.conns.Serve(s)
 	victim.close()
-	now := s.srv.now()
-	s.peekTime, s.phaseStart = time.Duration(now-s.startedAt), now
+	s.peekTime = s.inPhase()
 	s.skip = int32(s.preface.proxyLen + r.Request.Blank)
 	if e := s.echState(); e != nil {
 		s.skip += int32(e.outerLen)
@@ -349,7 +358,7 @@ func (s *session) stats() Stats {
 	st := Stats{
 		ID:         s.id,
 		Client:     s.clientAddr(),
-		Peer:       s.peer,
+		Peer:       s.peer(),
 		Listener:   s.listener.addr,
 		Protocol:   s.client.protocol,
 		Name:       s.name,

@@ -44,8 +44,9 @@ type epollConn struct {
 	closing   *closing                      // nil for most connections
 	portable  atomic.Pointer[goroutineConn] // set by handOver: the successor of this connection
 
-	remote       netip.AddrPort
-	token        int32 // the index in epollLoop.entries
+	remoteIP     netip.Addr
+	remotePort   uint16 // not in a netip.AddrPort with remoteIP, because of its padding
+	token        int32  // the index in epollLoop.entries
 	phase        Phase
 	firstEnd     Party // the side whose direction ended first
 	queued       bool  // the connection is in epollLoop.queue
@@ -54,7 +55,6 @@ type epollConn struct {
 
 	openedAt    int64         // when the connection was accepted; see epollLoop.clock
 	movedAt     atomic.Int64  // when a byte last moved; see epollLoop.now
-	dialStarted int64         // when the last Connect began; see epollLoop.clock
 	idle        time.Duration // the idle time-out; 0 means none
 	hello, dial time.Duration // for the Result
 }
@@ -65,6 +65,7 @@ type handshake struct {
 	data        []byte    // all bytes that the client has sent
 	step        Step      // the running Connect or Answer
 	dialCall    *dialCall // the running Step.Dial; nil if there is none
+	dialStarted int64     // when the last Connect began; see epollLoop.clock
 	earlyResume *Step     // the argument of a Resume that came before its Wait
 }
 
@@ -89,7 +90,7 @@ func (ec *epollConn) ensureClosing() *closing {
 
 func newEpollConn(l *epollLoop, fd int32, remote netip.AddrPort) *epollConn {
 	ec := &epollConn{
-		loop: l, remote: remote, phase: PhaseHello, openedAt: l.clock(),
+		loop: l, remoteIP: remote.Addr(), remotePort: remote.Port(), phase: PhaseHello, openedAt: l.clock(),
 		idle: l.engine.shared.settings.idleTimeout, handshake: l.getHandshake(),
 	}
 	ec.movedAt.Store(ec.openedAt)
@@ -136,7 +137,9 @@ func (ec *epollConn) startRelay(backend int32, prefix []byte) {
 
 // The methods of Conn.
 
-func (ec *epollConn) RemoteAddr() netip.AddrPort { return ec.remote }
+func (ec *epollConn) RemoteAddr() netip.AddrPort {
+	return netip.AddrPortFrom(ec.remoteIP, ec.remotePort)
+}
 
 func (ec *epollConn) LocalAddr() netip.AddrPort {
 	if p := ec.portable.Load(); p != nil {
@@ -314,7 +317,7 @@ func (ec *epollConn) setTimer() {
 	case PhaseHello:
 		at = after(ec.openedAt, set.helloTimeout)
 	case PhaseDial:
-		at = after(ec.dialStarted, cmp.Or(ec.handshake.step.DialTimeout, set.dialTimeout))
+		at = after(ec.handshake.dialStarted, cmp.Or(ec.handshake.step.DialTimeout, set.dialTimeout))
 	case PhaseRelay:
 		at = after(ec.movedAt.Load(), ec.silence())
 		if ec.closing != nil && ec.closing.failure != nil {

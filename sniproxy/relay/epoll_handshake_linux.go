@@ -102,7 +102,7 @@ func (ec *epollConn) helloEnded(by Party, err error) {
 // connect starts to dial the backend that the Step in ec.handshake.step names. It returns an error
 // if the dial fails immediately. Otherwise the dial may still be running when connect returns.
 func (ec *epollConn) connect() error {
-	ec.phase, ec.dialStarted = PhaseDial, ec.loop.clock()
+	ec.phase, ec.handshake.dialStarted = PhaseDial, ec.loop.clock()
 	step := &ec.handshake.step
 	if step.IdleTimeout != 0 {
 		ec.idle = max(step.IdleTimeout, 0)
@@ -171,8 +171,8 @@ func (ec *epollConn) sendFirstBytes() errno {
 		rest := header[min(n, len(header)):]
 		from.hold(l, rest, data[max(n-len(header), 0):])
 	}
-	if ec.dialStarted != 0 {
-		ec.dial = ec.since(ec.dialStarted)
+	if started := ec.handshake.dialStarted; started != 0 {
+		ec.dial = ec.since(started)
 	}
 	l.putHandshake(ec)
 	ec.phase = PhaseRelay
@@ -185,7 +185,7 @@ func (ec *epollConn) sendFirstBytes() errno {
 
 // dialFailed closes the socket of the backend, and calls Session.DialFailed for the next step.
 func (ec *epollConn) dialFailed(err error) Step {
-	ec.dial = ec.since(ec.dialStarted)
+	ec.dial = ec.since(ec.handshake.dialStarted)
 	ec.cancelDial()
 	ec.closeSide(backendSide)
 	ec.side[clientSide].delivered = 0
@@ -274,7 +274,7 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	ge := &l.engine.shared.goroutines
 	gc, ctx := newGoroutineConn(ge, client)
 	gc.openedAt, gc.hello = l.engine.base.Add(time.Duration(ec.openedAt)), ec.hello
-	gc.dial = ec.since(ec.dialStarted)
+	gc.dial = ec.since(ec.handshake.dialStarted)
 	gc.idle.Store(int64(ec.idle))
 	gc.markMoved()
 	ec.portable.Store(gc)

@@ -36,7 +36,7 @@ type Session interface {
 // Conn is the connection of a client that an Engine serves.
 type Conn interface {
 	// RemoteAddr returns the address of the client. It is not valid if the client has no IP
-	// address.
+	// address. Any goroutine may call RemoteAddr, also after Done.
 	RemoteAddr() netip.AddrPort
 	// LocalAddr returns the address that the client connected to. It may make a system call on the
 	// socket, so call it only while the socket is certainly open: in the function "accept" of
