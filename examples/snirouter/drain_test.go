@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -190,6 +191,9 @@ func TestAdminIsNoEndpoint(t *testing.T) {
 		"a.test", admin, "b.test", "[::ffff:127.0.0.1]:"+port, "c.test", "[64:ff9b::7f00:1]:"+port, "d.test", "[::127.0.0.1]:"+port,
 		"e.test", "localhost:"+port, "f.test", "[2002:7f00:1::]:"+port)
 	p := start(t, "-hosts", hosts, "-admin", admin, "-allow", "127.0.0.1/32", "-allow", "::/0", "-allow", "::1/128")
+	// The file /etc/hosts of a new Debian machine has localhost twice: as 127.0.0.1 and as ::1.
+	local, err := net.DefaultResolver.LookupHost(t.Context(), "localhost")
+	require.NoError(t, err)
 	for _, host := range []string{"a.test", "b.test", "c.test", "d.test", "e.test", "f.test"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/drain", nil)
 		require.NoError(t, err)
@@ -197,7 +201,11 @@ func TestAdminIsNoEndpoint(t *testing.T) {
 		resp, err := client(t, p.http, nil).Do(req)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
-		require.Equal(t, http.StatusLoopDetected, resp.StatusCode, host)
+		want := http.StatusLoopDetected
+		if host == "e.test" && slices.Contains(local, "::1") {
+			want = http.StatusBadGateway // the router tries ::1 too, and nothing listens there
+		}
+		require.Equal(t, want, resp.StatusCode, host)
 	}
 	code, body := p.ask("GET", "/readyz")
 	require.Equal(t, 200, code, body)
