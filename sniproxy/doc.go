@@ -152,7 +152,8 @@
 // If no key opens the hello, the Server routes by the outer name, and the backend gets the unchanged
 // bytes of the client. This happens to a client with an old ECHConfig. To get a new ECHConfig, the
 // client needs retry_configs from the backend of the public name. A server of crypto/tls sends them
-// if Config.EncryptedClientHelloKeys is set.
+// if Config.EncryptedClientHelloKeys is set. If the backend of the public name completes the handshake
+// without retry_configs, Chromium connects again without ECH, and everybody sees the inner name.
 //
 // After an inner hello, the Server waits for the first bytes of the backend, within DialTimeout. If
 // they are a HelloRetryRequest, the Server decrypts the second hello of the client too. From then on,

@@ -23,7 +23,7 @@ func TestChromium(t *testing.T) {
 	plain := start(t, "-hosts", hostsFile(t, "a.test", a.http, "down.test", "127.0.0.1:1"), "-not-found-page", page)
 	standard := start(t, "-hosts", hostsFile(t, "a.test", a.http))
 	closing := start(t, "-hosts", hostsFile(t, "a.test", a.tls), "-unknown-tls", "close")
-	b := chromiumtest.Start(t, "--disable-quic", "--ignore-certificate-errors-spki-list="+a.spki())
+	b := chromiumtest.Start(t, "--disable-quic", "--ignore-certificate-errors-spki-list="+spki())
 
 	tests := []struct{ name, url, want string }{
 		{"tls-known", "https://a.test:" + port(secure.tls), "site a says HTTP/2.0"},

@@ -106,15 +106,23 @@ func TestECHWithOpenSSL(t *testing.T) {
 	})
 }
 
-// tlsState is a server of crypto/tls with a certificate for a host. Its page shows the host of the
-// ClientHello, and whether the server has sent a HelloRetryRequest. Without curves, it accepts the
-// groups of crypto/tls.
+// tlsState is a tlsServer with a certificate for a host. Without curves, it accepts the groups of
+// crypto/tls.
 func tlsState(t *testing.T, host string, curves ...tls.CurveID) (addr string) {
 	t.Helper()
+	return tlsServer(t, &tls.Config{Certificates: []tls.Certificate{theAuthority().Issue(host).TLS}, CurvePreferences: curves})
+}
+
+// tlsServer is a server of crypto/tls. Its page shows the host of the ClientHello, and whether the
+// server has sent a HelloRetryRequest. The server closes each connection after one answer, so that
+// the log of the router has a line for the connection.
+func tlsServer(t *testing.T, conf *tls.Config) (addr string) {
+	t.Helper()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
 		fmt.Fprintf(w, "name=%s HelloRetryRequest=%v\n", r.TLS.ServerName, r.TLS.HelloRetryRequest)
 	}))
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{theAuthority().Issue(host).TLS}, CurvePreferences: curves}
+	srv.TLS = conf
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	return srv.Listener.Addr().String()

@@ -218,9 +218,10 @@ func (s *site) headers() []string {
 	return slices.Clone(s.proxyHeaders)
 }
 
-// spki is the hash of the site's public key, for the flag with which Chromium trusts a certificate.
-func (s *site) spki() string {
-	sum := sha256.Sum256(s.cert.Leaf.RawSubjectPublicKeyInfo)
+// spki returns the hash of the authority's public key. With this hash in the flag
+// --ignore-certificate-errors-spki-list, Chromium accepts each certificate that the authority has signed.
+func spki() string {
+	sum := sha256.Sum256(theAuthority().TLS.Leaf.RawSubjectPublicKeyInfo)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 

@@ -4,7 +4,7 @@
 //	b.Navigate(t, "https://a.test:8443/")
 //	text := b.Text(t) // until the page is complete
 //
-// The browser resolves every name to 127.0.0.1. If no Chromium is installed, the test fails.
+// If no Chromium is installed, the test fails.
 package chromiumtest
 
 import (
@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -31,8 +32,9 @@ const patience = time.Minute
 // DevTools protocol, because the command-line options of Chromium that print or draw a page do not
 // work for error pages.
 type Browser struct {
-	ws *websocket.Conn
-	id int
+	ws     *websocket.Conn
+	id     int
+	events map[string][]json.RawMessage // by method
 }
 
 // path returns the path of Chromium.
@@ -47,20 +49,41 @@ func path(t testing.TB) string {
 	return ""
 }
 
-// Start starts Chromium with further command-line flags. The end of the test stops Chromium.
+// Start starts Chromium with further command-line flags. The end of the test stops Chromium. The
+// browser resolves every name to 127.0.0.1, and asks no DNS server.
 func Start(t testing.TB, flags ...string) *Browser {
 	t.Helper()
+	return start(t, t.TempDir(), append(flags, "--host-resolver-rules=MAP * 127.0.0.1"))
+}
+
+// StartWithDNS starts Chromium with further command-line flags. The end of the test stops Chromium.
+// The browser asks a server of DNS over HTTPS for A, AAAA and HTTPS records. The argument "server" is
+// the URL to which the browser posts each query (RFC 8484). The host of this URL must be an address.
+//
+// By default, Chromium waits only a few milliseconds longer for an HTTPS record than for an address.
+// This browser waits until the server has answered. If the answer to a query for an HTTPS record is an
+// error, the page does not load.
+func StartWithDNS(t testing.TB, server string, flags ...string) *Browser {
+	t.Helper()
 	profile := t.TempDir()
+	state, err := json.Marshal(map[string]any{"dns_over_https": map[string]string{"mode": "secure", "templates": server}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(profile, "Local State"), state, 0o600))
+	return start(t, profile, append(flags, "--enable-features=UseDnsHttpsSvcb:UseDnsHttpsSvcbEnforceSecureResponse/true"))
+}
+
+func start(t testing.TB, profile string, flags []string) *Browser {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, path(t), append(flags,
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-default-browser-check",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-default-apps",
-		"--user-data-dir="+profile, "--proxy-server=direct://", "--host-resolver-rules=MAP * 127.0.0.1", "--window-size=800,500",
+		"--user-data-dir="+profile, "--proxy-server=direct://", "--window-size=800,500",
 		"--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank")...)
 	ended := make(chan error, 1)
 	require.NoError(t, cmd.Start())
 	go func() { ended <- cmd.Wait() }()
-	b := &Browser{}
+	b := &Browser{events: map[string][]json.RawMessage{}}
 	t.Cleanup(func() {
 		defer cancel()
 		if b.ws == nil {
@@ -113,10 +136,13 @@ func (b *Browser) Call(t testing.TB, method string, params, result any) {
 			ID     int
 			Result json.RawMessage
 			Error  json.RawMessage
+			Method string // of an event
+			Params json.RawMessage
 		}
 		require.NoError(t, websocket.JSON.Receive(b.ws, &answer))
-		if answer.ID != b.id {
-			continue // an event
+		if answer.ID != b.id { // an event
+			b.events[answer.Method] = append(b.events[answer.Method], answer.Params)
+			continue
 		}
 		require.Empty(t, string(answer.Error), method)
 		if result != nil {
@@ -125,6 +151,11 @@ func (b *Browser) Call(t testing.TB, method string, params, result any) {
 		return
 	}
 }
+
+// Events returns the parameters of all events of a method, such as "Network.responseReceived", that
+// the browser sent before its answer to the last Call. Browsers send most events only after a Call of
+// the method "enable" of their domain, such as "Network.enable".
+func (b *Browser) Events(method string) []json.RawMessage { return b.events[method] }
 
 // Navigate begins to load a page.
 func (b *Browser) Navigate(t testing.TB, url string) {
