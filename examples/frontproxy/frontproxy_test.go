@@ -72,7 +72,7 @@ func start(t *testing.T, args ...string) *front {
 	require.NoError(t, os.Mkdir(f.manifests, 0o700))
 	f.policy("")
 	args = append([]string{
-		"-listen", f.listen, "-monitor", f.monitor, "-admin", f.admin, "-admin", "unix:" + f.sock, "-out", filepath.Join(dir, "out"),
+		"-listen", f.listen, "-exporter", f.monitor, "-admin", f.admin, "-admin", "unix:" + f.sock, "-out", filepath.Join(dir, "out"),
 		"-threads", "1", "-max-connections", "200", "-haproxy", haproxytest.Binary(t),
 	}, args...)
 	for i, arg := range args {

@@ -75,7 +75,7 @@ func TestDeploymentRunsTheProxy(t *testing.T) {
 	}
 	require.Equal(t, map[string]int32{"http": 8080, "monitor": 8405, "admin": 9710}, ports)
 	require.Equal(t, cli.Strings{":8080"}, s.listen)
-	require.Equal(t, cli.Strings{":8405"}, s.monitor)
+	require.Equal(t, cli.Strings{":8405"}, s.exporter)
 	require.Equal(t, intstr.FromString("http"), service.Spec.Ports[0].TargetPort)
 	for path, probe := range map[string]*corev1.Probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
 		require.Equal(t, path, probe.HTTPGet.Path)

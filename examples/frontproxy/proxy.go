@@ -89,7 +89,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	p.controller = &controller.Controller{
 		Proxy: frontproxy.Proxy{
 			Service: strings.TrimSuffix(s.ref.Namespace+"."+s.ref.Service+"."+s.ref.Port, "."), Zone: s.zone, LocalPort: uint16(s.local),
-			Binds: binds(s.listen, s.acceptProxy), Admin: binds(s.monitor, false), Monitor: s.monitorPath,
+			Binds: binds(s.listen, s.acceptProxy), Admin: binds(s.exporter, false), Monitor: s.monitorPath,
 			Global: haproxycfg.Global{StatsSocket: stats.Path, StateFile: state, MaxConn: s.maxConns, Threads: s.threads},
 		},
 		Dir: dir, Version: checker.Version, Changed: p.changed,

@@ -30,9 +30,9 @@ type settings struct {
 	tokenFile       string
 	discoveryTLS    cli.ClientTLS
 
-	listen, monitor cli.Strings
-	acceptProxy     bool
-	monitorPath     string
+	listen, exporter cli.Strings
+	acceptProxy      bool
+	monitorPath      string
 
 	policy, out, haproxy, reload string
 	maxConns, threads            int
@@ -59,7 +59,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.Var(&s.listen, "listen", cli.Meaning("listen", "HTTP/1.1 and HTTP/2 without TLS; default :8080; may be given several times"))
 	fs.BoolVar(&s.acceptProxy, "accept-proxy", false, "require a PROXY protocol header on each connection to -listen; only a trusted balancer may reach the address then")
 	fs.StringVar(&s.monitorPath, "monitor-path", "", "`path` on -listen that HAProxy answers itself, for the checks of the balancer in front: 200, or 503 during a drain and without pods; if empty, no such path")
-	fs.Var(&s.monitor, "monitor", "`address` of HAProxy's own pages: /ready for the checks of the balancer in front, and /metrics; if empty, no such address; may be given several times")
+	fs.Var(&s.exporter, "exporter", cli.Meaning("exporter", "if empty, no such address"))
 
 	fs.StringVar(&s.policy, "policy", "", cli.Meaning("policy", "time-outs, retries, ejection and limits; if empty, the defaults"))
 	fs.StringVar(&s.out, "out", "", cli.Meaning("out", "haproxy.cfg and the sockets of HAProxy; only one frontproxy at a time can use it; if empty, a temporary directory"))
@@ -117,7 +117,7 @@ func (s *settings) check() (err error) {
 	case s.drainDelay < 0 || s.drainTimeout < 0:
 		return errors.New("-drain-delay and -drain-timeout must not be negative")
 	}
-	for flag, list := range map[string]cli.Strings{"listen": s.listen, "monitor": s.monitor} {
+	for flag, list := range map[string]cli.Strings{"listen": s.listen, "exporter": s.exporter} {
 		for _, addr := range list {
 			if _, _, err := net.SplitHostPort(addr); err != nil && !strings.HasPrefix(addr, "unix@/") {
 				return fail(flag, "%v", err)

@@ -17,6 +17,7 @@ var meanings = map[string]string{
 	"drain-delay":       "how long to continue to serve after a drain has begun, so that balancers notice the drain; 0 means no delay",
 	"drain-timeout":     "how long open connections may stay open after -drain-delay; 0 means no wait",
 	"dry-run":           "change nothing",
+	"exporter":          "`address` of HAProxy's own pages: /ready for the checks of a balancer in front, and /metrics; may be given several times",
 	"force":             "ignore -max-change",
 	"haproxy":           "`path` of the haproxy binary",
 	"holder":            "`name` of the program that replaces the nodes",

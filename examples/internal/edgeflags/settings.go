@@ -101,7 +101,7 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https; a faulty file does not affect the others, and its last good certificate stays in use")
 	fs.BoolVar(&f.redirect, "redirect-https", false, "answer on -http with a redirect to -https")
 	fs.Var((*cli.Networks)(&s.Builder.Edge.TrustedProxies), "trusted-proxies", "`network` of proxies in front of HAProxy whose X-Forwarded-For and X-Forwarded-Proto count, such as 10.0.0.0/8; may be given several times. Without it, these headers of a request never count")
-	fs.Var(&f.exporter, "exporter", "`address` of HAProxy's own /metrics and /ready; may be given several times")
+	fs.Var(&f.exporter, "exporter", cli.Meaning("exporter"))
 
 	e := &s.Builder.Edge
 	fs.StringVar((*string)(&e.Balance), "balance", string(haproxycfg.RoundRobin), "`algorithm` by which HAProxy selects a server: roundrobin, leastconn, random, source or uri; the last three suit up to some thousand servers, see package haproxycfg")

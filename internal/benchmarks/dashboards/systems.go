@@ -192,7 +192,7 @@ func (l *lab) startFronts(ctx context.Context) error {
 	fronts, haproxies := job{name: "frontproxy"}, job{name: "front-haproxy"}
 	for i, zone := range []string{"a", "b"} {
 		admin, monitor := l.address(9710+i), l.address(9720+i)
-		if err := l.start("frontproxy", "-service", "demo/web:http", "-zone", zone, "-dir", "pods", "-listen", l.address(8090+i), "-admin", admin, "-monitor", monitor,
+		if err := l.start("frontproxy", "-service", "demo/web:http", "-zone", zone, "-dir", "pods", "-listen", l.address(8090+i), "-admin", admin, "-exporter", monitor,
 			"-out", l.path("front-"+zone), "-drain-delay", "0", "-drain-timeout", "1s"); err != nil {
 			return err
 		}

@@ -156,7 +156,7 @@ func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags 
 	}
 	argv := []string{
 		"frontproxy", "-service", frontNamespace + "/" + f.Service + ":http", "-zone", n.Spec.Zone,
-		"-listen", front.Addr.String(), "-monitor", front.Monitor.String(), "-admin", front.admin,
+		"-listen", front.Addr.String(), "-exporter", front.Monitor.String(), "-admin", front.admin,
 		"-policy", front.Policy, "-out", front.Dir, "-threads", "1",
 	}
 	if !slices.Contains(flags, "-discovery") {
