@@ -347,6 +347,23 @@ func TestUrgentData(t *testing.T) {
 				receive(t, done)
 			})
 		}
+		t.Run("before FIN", func(t *testing.T) {
+			e := newEngine(t, &Engine{Portable: e.Portable, Pipes: e.Pipes, Loops: 1})
+			near, far := tcpPair(t)
+			b, backend := tcpPair(t)
+			write(t, near, "abc")
+			urgent(t, near)
+			write(t, near, "def")
+			require.NoError(t, near.CloseWrite())
+			poll(t, "not received", func() bool { return acknowledged(t, near) })
+			done := make(chan Result, 1)
+			e.Relay(far, b, nil, func(r Result) { done <- r })
+			got, err := io.ReadAll(backend)
+			require.NoError(t, err)
+			require.Equal(t, "abcdef", string(got))
+			backend.Close()
+			receive(t, done)
+		})
 		t.Run("in the hello", func(t *testing.T) {
 			e := newEngine(t, &Engine{Portable: e.Portable, Pipes: e.Pipes})
 			addr, _ := serve(t, e, script{addr: backend(t, echo), hello: func(s *script, data []byte, err error) Step {

@@ -189,7 +189,7 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	if events&(unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.readOn = true
 	}
-	s.finArrived = events&unix.EPOLLRDHUP != 0 && events&(unix.EPOLLPRI|unix.EPOLLERR) == 0 && !s.noSplice
+	s.finArrived = events&unix.EPOLLRDHUP != 0 && events&(unix.EPOLLPRI|unix.EPOLLERR) == 0
 	if events&unix.EPOLLPRI != 0 {
 		s.noSplice = true // at urgent data, each splice(2) returns EAGAIN
 	}
