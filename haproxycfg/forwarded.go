@@ -45,8 +45,8 @@ func (f *Frontend) appendTrustedProxies(t *text) {
 	}
 }
 
-// appendRedirect renders the redirect. It does not use "redirect scheme", which would copy the port
-// without TLS from the Host header. If the frontend has a Router, HAProxy redirects only requests
+// appendRedirect renders the redirect from http to https. It does not use "redirect scheme", because
+// the new URL would then contain the port of the Host header, at which the client spoke HTTP. If the frontend has a Router, HAProxy redirects only requests
 // for declared hosts.
 //
 // HAProxy does not redirect a request with "X-Forwarded-Proto: https", because a redirect to a

@@ -168,8 +168,8 @@ func (c *Controller) CheckShift(route, cluster string) error {
 }
 
 // ShiftRoutes returns the sorted names of the routes in force whose requests a shift can move from
-// the cluster "from" to the cluster "to". If both are the same cluster, a shift must be able to
-// move the requests away from it.
+// the cluster "from" to the cluster "to". If "from" and "to" are the same cluster, these are the
+// routes whose requests a shift can move away from this cluster.
 //
 // The result "left" contains each other route that has a backend in "from" with a weight above 0,
 // and the reason why a shift cannot move the route. Assign ShiftRoutes to shift.Runner.Routes, and

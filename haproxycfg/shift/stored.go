@@ -13,8 +13,9 @@ type Stored struct {
 	ClosePoints int `json:"closePoints"`
 	// Shifts are the shifts of single routes, which no order for a whole cluster has begun.
 	Shifts []Shift `json:"shifts"`
-	// Clusters are the shifts of whole clusters. An order for a cluster begins as one element. If a
-	// pause leaves some routes at another step, these routes become a further element.
+	// Clusters are the shifts of whole clusters. At first, one element contains all routes of an order
+	// for a cluster. If some of the routes pause, they stay at an earlier step than the others, and an
+	// element of their own contains them.
 	Clusters []ClusterShift `json:"clusters,omitempty"`
 }
 

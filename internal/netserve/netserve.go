@@ -137,8 +137,11 @@ func (g *Group) Serve(l net.Listener, handle Handler) error {
 }
 
 // Shutdown closes the listeners, and returns when the handlers of all accepted connections have
-// returned. If ctx ends first, Shutdown returns the error of ctx, and the connections stay open
-// until a call of Close. Even after Close, Shutdown waits for the handlers that still run.
+// returned. A call of Close during Shutdown closes the connections, but Shutdown still waits for the
+// handlers.
+//
+// If ctx ends first, Shutdown returns the error of ctx, and the connections stay open until a call of
+// Close.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.beginClosing()
 	for {

@@ -47,8 +47,9 @@ type Service struct {
 	// InFlight is the mean number of requests of this service that are in flight from one balancer
 	// to one node; see Effective.
 	InFlight float64
-	// Connections is a number of connections with equal loads that would load the pods as unevenly
-	// as the real connections do. 0 means that Estimate computes it from InFlight; see Effective.
+	// Connections describes how unevenly the connections of clients load the pods. It is the number
+	// of connections, all with the same load, that would make the loads of the pods differ as much as
+	// the real connections do. 0 means that Estimate computes it from InFlight; see Effective.
 	Connections float64
 }
 

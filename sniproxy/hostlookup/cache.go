@@ -242,9 +242,9 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 }
 
 // SetAll stores hosts, usually those that All returned before a restart. The next lookup of each
-// host asks the source, even if Entry.Expires is in the future. The cache serves a host at most for
-// StaleFor after Entry.Expires; if Expires is in the future, StaleFor begins now. SetAll ignores
-// Level, Left and Answered.
+// host asks the source, even if Entry.Expires is in the future. While the source fails, the cache
+// serves a host at most for StaleFor. This time begins at Entry.Expires, or now if Entry.Expires is
+// in the future. SetAll ignores Level, Left and Answered.
 //
 // SetAll skips a host in these cases:
 //

@@ -172,8 +172,8 @@ func (c *Canary) Withdraw(cause string, now time.Time) *Canary {
 	return &next
 }
 
-// Approve returns a Canary with these approved routes and without a trial. c may be nil. The routes
-// are in the form that Pack returns, and the argument "declarations" is their ID.
+// Approve returns a Canary whose approved routes are "packed", in the form that Pack returns, and
+// which has no trial. The argument "declarations" is the ID of these routes. c may be nil.
 func (c *Canary) Approve(declarations string, packed []byte, now time.Time) *Canary {
 	next := &Canary{Declarations: declarations, Routes: packed, Approved: now.UTC().Truncate(time.Millisecond)}
 	if c == nil {

@@ -38,9 +38,9 @@
 //
 // # The retry budget
 //
-// HAProxy before 2.9 cannot count repeated requests. So the controller reads its counters 20 times
-// a second, and 100 times a second while HAProxy repeats requests. After too many repetitions, it
-// forbids repetitions for at most 10 s.
+// HAProxy before 2.9 cannot limit how many requests it repeats, so the controller does. It reads the
+// counters of HAProxy 20 times a second, and 100 times a second while HAProxy repeats requests. After
+// too many repetitions, the controller forbids repetitions for at most 10 s.
 //
 // # What it does not do
 //
