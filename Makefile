@@ -358,6 +358,7 @@ ci: test-race lint test-rules demo e2e
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,nginx-half-close,haproxy,snirouter'
 	$(MAKE) bench-peers PEERFLAGS='-quick -hellos -peers nginx,haproxy,snirouter'
 	$(MAKE) bench-peers PEERFLAGS='-quick -scaling -peers nginx,haproxy,snirouter'
+	$(MAKE) bench-peers PEERFLAGS='-quick -paired'
 	$(MAKE) bench-quic QUICFLAGS=-quick
 
 # Their tests wait more than they compute, so both versions run side by side.

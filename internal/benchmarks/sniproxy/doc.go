@@ -6,6 +6,7 @@
 //	cd internal/benchmarks && go run ./sniproxy -quick     # half a minute, to check that it works
 //	cd internal/benchmarks && go run ./sniproxy -hellos    # half a minute, counts routed hellos
 //	cd internal/benchmarks && go run ./sniproxy -scaling   # less than 12 minutes, measures at growing sizes
+//	cd internal/benchmarks && go run ./sniproxy -paired    # two minutes, compares processor times precisely
 //
 // The command needs Linux, two processors and the routers, but no root. It leaves out a missing
 // router and prints a note. It writes tables in Markdown to standard output, progress to standard
@@ -71,6 +72,14 @@
 // connections.
 //
 // The command compares two routers by the ratio of their figures in the same round.
+//
+// # Pairs
+//
+// With -paired, the command runs all routers at the same time on the same processor. In each of many
+// short rounds, it measures one router right after another: connections, and round trips. The other
+// routers have no clients meanwhile. A disturbance of the machine that is longer than a round affects
+// all routers alike. So the ratio of two routers in the same round depends less on the machine than
+// their figures. With -other, the command also compares snirouter with another snirouter.
 //
 // # Hellos
 //

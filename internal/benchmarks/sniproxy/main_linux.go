@@ -31,6 +31,8 @@ func main() {
 	switch {
 	case s.hellos:
 		err = printHellos(ctx, s, os.Stdout, os.Stderr)
+	case s.paired:
+		err = printPaired(ctx, s, os.Stdout, os.Stderr)
 	case s.scaling:
 		err = printScaling(ctx, s, os.Stdout, os.Stderr)
 	default:
@@ -125,7 +127,11 @@ func measureRun(ctx context.Context, s settings, progress io.Writer, jobs func(c
 			return err
 		}
 		defer func() { err = errors.Join(err, b.close()) }()
-		measured, rounds, err := b.measure(ctx, routers, jobs)
+		measure := b.measure
+		if s.paired {
+			measure = b.measurePaired
+		}
+		measured, rounds, err := measure(ctx, routers, jobs)
 		result = report.Run{Command: command(os.Args[1:]), Machine: machine(), Settings: b.describe(rounds), Routers: measured}
 		return err
 	})
@@ -168,6 +174,11 @@ func (s settings) routers(ctx context.Context, dir string, progress io.Writer) (
 			have[title] = true
 			routers = append(routers, r)
 		}
+	}
+	if s.other != "" {
+		r := peer.SNIRouter(s.other, "")
+		r.Name, r.Role = "other snirouter", peer.Peer
+		routers = append(routers, r)
 	}
 	if len(routers) == 0 {
 		return nil, errors.New("none of the routers is on this machine")
@@ -258,7 +269,7 @@ func (b *bench) limitDescriptors() error {
 func (b *bench) describe(rounds int) string {
 	text := fmt.Sprintf("Rounds: %d, %v a phase; router on processor %s, load on %d; at most %d descriptors a process; hello of %d bytes; %d new connections and %d round trips at a time",
 		rounds, b.phase, strings.Trim(fmt.Sprint(b.routerCores), "[]"), b.loadCore, b.descriptors, b.loop.HelloSize(), b.atOnce, b.pings)
-	if !b.scaling {
+	if !b.scaling && !b.paired {
 		text += fmt.Sprintf("; bulk of %d MiB over %d connections", b.bulk>>20, streams)
 	}
 	return text + "."

@@ -31,6 +31,8 @@ type settings struct {
 	quick      bool // a missing figure is an error
 	hellos     bool // count named hellos, and measure nothing
 	scaling    bool // measure at growing sizes
+	paired     bool // measure in many short rounds, while all routers run
+	other      string
 	page       string
 	from       string
 }
@@ -79,6 +81,8 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.BoolVar(&s.quick, "quick", false, "one short round that checks that everything works; the figures are rough, and a missing one is an error")
 	f.BoolVar(&s.hellos, "hellos", false, "count which hellos of real clients reach the right backend, and measure nothing else; with -quick, a hello that snirouter does not name is an error")
 	f.BoolVar(&s.scaling, "scaling", false, "measure with growing numbers of processors, open connections and known host names; has other defaults: 5 rounds of 300ms a measurement in 10m30s, up to 8000 connections and 1000000 names, nginx and HAProxy of three suites of Debian")
+	f.BoolVar(&s.paired, "paired", false, "run all routers at the same time, and measure one right after another in many short rounds; has other defaults: 150 rounds of 60ms a measurement, and the routers nginx, nginx-half-close, haproxy and snirouter")
+	f.StringVar(&s.other, "other", "", "with -paired: command of another snirouter, such as one with a change that you want to try; {listen} and {hosts} as in -snirouter")
 	f.StringVar(&s.page, "page", "", "with -scaling: page in Markdown that receives the tables between two comments; the chart is written into the same directory")
 	f.StringVar(&s.from, "from", "", "with -scaling: take the figures from this file of -json, and measure nothing")
 	if err := f.Parse(args); err != nil {
@@ -88,6 +92,13 @@ func parse(args []string, out io.Writer) (settings, error) {
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	if s.scaling {
 		sweep(&s, peers, set)
+	}
+	if s.paired {
+		unlessSet(set, map[string]func(){
+			"peers":  func() { *peers = "nginx,nginx-half-close,haproxy,snirouter" },
+			"rounds": func() { s.rounds = 150 },
+			"time":   func() { s.phase = 60 * time.Millisecond },
+		})
 	}
 	if s.hellos && !set["peers"] { // both nginx read hellos in the same way
 		*peers = strings.Replace(*peers, "nginx-half-close,", "", 1)
@@ -157,8 +168,10 @@ func (s settings) validate() error {
 		}
 	}
 	switch {
-	case s.scaling && s.hellos:
-		return errors.New("-scaling and -hellos exclude each other")
+	case s.scaling && s.hellos, s.paired && (s.scaling || s.hellos):
+		return errors.New("only one of -scaling, -hellos and -paired is possible")
+	case s.other != "" && !s.paired:
+		return errors.New("-other needs -paired")
 	case !s.scaling && (s.page != "" || s.from != ""):
 		return errors.New("-page and -from need -scaling")
 	case s.scaling && s.many.Open == s.few.Open:

@@ -52,6 +52,29 @@ func TestRun(t *testing.T) {
 	require.Equal(t, result, read)
 }
 
+// TestPaired measures two routers that run at the same time.
+func TestPaired(t *testing.T) {
+	dir := t.TempDir()
+	_, err := find(t.Context(), "plain", dir, "")
+	require.NoError(t, err)
+	plain := filepath.Join(dir, "plainrouter") + " -listen {listen} -hosts {hosts}"
+	result, err := pair(t.Context(), smoke(t, "-paired", "-peers=plain", "-other="+plain, "-rounds=3"), t.Output())
+	require.NoError(t, err)
+	require.Len(t, result.Routers, 2)
+	for _, r := range result.Routers {
+		require.Len(t, r.Points, 3)
+		for _, p := range r.Points {
+			require.Empty(t, p.Problem)
+			require.Greater(t, p.Figures[report.ConnCPU], 1.0)
+			require.Greater(t, p.Figures[report.RoundTripCPU], 1.0)
+		}
+	}
+	require.Contains(t, result.Markdown(), "| other snirouter |")
+
+	_, err = pair(t.Context(), smoke(t, "-paired", "-peers=plain", "-other=false {listen}"), t.Output())
+	require.ErrorContains(t, err, "false ended (exit status 1)")
+}
+
 // TestRunBroken: the row of a router that does not work stays empty, and the run continues.
 func TestRunBroken(t *testing.T) {
 	for name, test := range map[string]struct{ command, limit, problem string }{
@@ -115,6 +138,9 @@ func TestParse(t *testing.T) {
 		{"-peers=nginx:../trixie"},
 		{"-peers=snirouter:trixie"},
 		{"-scaling", "-hellos"},
+		{"-paired", "-hellos"},
+		{"-paired", "-scaling"},
+		{"-other=snirouter"},
 		{"-scaling", "-connections=100"},
 		{"-page=README.md"},
 		{"-from=x"},

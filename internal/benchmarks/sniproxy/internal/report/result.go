@@ -82,14 +82,16 @@ type Result struct {
 }
 
 // At returns the median and the range of the figure m at the size s, over all rounds.
-func (r Router) At(s Size, m Metric) Spread {
-	var values []float64
+func (r Router) At(s Size, m Metric) Spread { return SpreadOf(r.values(s, m)) }
+
+// values returns the figure m at the size s of all rounds that have this figure.
+func (r Router) values(s Size, m Metric) (values []float64) {
 	for _, p := range r.Points {
 		if v, ok := p.Figures[m]; ok && p.Size == s {
 			values = append(values, v)
 		}
 	}
-	return SpreadOf(values)
+	return values
 }
 
 // Best returns the lowest median of the figure m at the size s among the peers. ok is false if no

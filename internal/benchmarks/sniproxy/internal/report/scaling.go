@@ -126,7 +126,7 @@ func (s Scaling) versus(size Size, m Metric) string {
 	default:
 		return "0 in " + peer.Title()
 	}
-	ratio := ratios(ours, peer, size, m)
+	ratio := SpreadOf(ratios(ours, peer, size, m))
 	verdict := ""
 	switch {
 	case ratio.N == 0: // no round has both figures
@@ -160,8 +160,7 @@ func (r Run) contenders(s Size, m Metric) (ours, peer Router, ok bool) {
 
 // ratios divides the figures of the router "ours" by the figures of the router "peer", in each round
 // that has both.
-func ratios(ours, peer Router, s Size, m Metric) Spread {
-	var values []float64
+func ratios(ours, peer Router, s Size, m Metric) (values []float64) {
 	for _, a := range ours.Points {
 		for _, b := range peer.Points {
 			x, haveX := a.Figures[m]
@@ -171,5 +170,5 @@ func ratios(ours, peer Router, s Size, m Metric) Spread {
 			}
 		}
 	}
-	return SpreadOf(values)
+	return values
 }
