@@ -82,7 +82,7 @@ func TestOperationsPage(t *testing.T) {
 		require.True(t, strings.Contains(string(source), command), "%s has no command %s", link[1], command)
 	}
 	terminators := (20000*134e-6 + 1000*0.5e-3) / (2 * 0.5)
-	routers := (5000*42.1e-6 + 2*0.18) / (2 * 0.5)
+	routers := (5000*84.1e-6 + 2*0.24) / (2 * 0.5)
 	require.Contains(t, page, fmt.Sprintf("%.2f machines, so %.0f,", terminators, math.Ceil(terminators)))
 	require.Contains(t, page, fmt.Sprintf("%.2f machines, so %.0f,", routers, math.Ceil(routers)))
 }

@@ -24,9 +24,9 @@
 //     nodes, it replaces one node in the subsets of about k/N of all keys. A change of a node's
 //     name counts as one node that leaves and one that joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
-//   - Subsets of different keys are independent, even if the keys are similar. As for random
-//     subsets, the number of subsets that contain a node has a binomial distribution. The number of
-//     nodes that two subsets share has a hypergeometric distribution.
+//   - Subsets of different keys are independent, even if the keys are similar. So they behave like
+//     random subsets: the number of subsets that contain a node has a binomial distribution, and the
+//     number of nodes that two subsets share has a hypergeometric distribution.
 //
 // So the nodes do not all serve the same number of keys. If 2,000 services use 20 of 1,000 nodes
 // each, a node serves 40 services on average, with a standard deviation of 6.3. Other kinds of

@@ -272,10 +272,11 @@ func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
 	}
 }
 
-// health returns the health check. After an ejection, the first check comes within one interval,
-// and HAProxy uses the pod again after three good checks. So an ejection lasts two to three
-// intervals. inter and fastinter have to be the same: when HAProxy ejects a pod, it has already
-// scheduled the next check after inter.
+// health returns the health check. After an ejection, HAProxy uses the pod again after three good
+// checks. The first check comes within one interval, so an ejection lasts two to three intervals.
+//
+// inter and fastinter are the same. A different fastinter would not apply to the first check, because
+// HAProxy has scheduled this check before it ejects the pod.
 func (s *Settings) health() haproxycfg.Health {
 	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)
 	return haproxycfg.Health{Path: s.HealthPath, Host: s.HealthHost, Interval: every, FastInterval: every, Rise: 3, Fall: 3}

@@ -30,9 +30,9 @@ type Order struct {
 	// For is the time after which the route returns to its declared weights, at most MaxFor. It
 	// begins when the Runner gets the order. Runner.Start refuses an order without For.
 	For Duration `json:"for"`
-	// MaxErrors is by how many points the share of 5xx responses of Cluster may exceed the share of
-	// the other clusters of the route. 0 means that it may not exceed this share. AllPoints means
-	// that errors never pause the shift.
+	// MaxErrors is a limit for the share of 5xx responses among the responses of Cluster. This share
+	// may be at most MaxErrors points higher than the same share of the other clusters of the route;
+	// otherwise the shift pauses. AllPoints means that errors never pause the shift.
 	MaxErrors int `json:"maxErrors"`
 	// MinRequests is the number of requests that Cluster must have got in a step before errors in
 	// this step can pause the shift; 0 means that errors count from the first request.

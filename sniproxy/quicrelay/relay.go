@@ -102,9 +102,11 @@ type Relay struct {
 	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
 	// NewID must not call methods of the Relay.
 	NewID func() uint64
-	// Finished, if not nil, is called once for each path, the relay between one client address and
-	// one backend, that has ended or that could not begin because of a limit. It must not block,
-	// because its goroutine relays other datagrams too, and must not call Close.
+	// Finished, if not nil, is called once for each path: when the path has ended, or when it could
+	// not begin because of a limit. A path is the relay between one client address and one backend.
+	//
+	// Finished must not block, because its goroutine relays other datagrams too. It must not call
+	// Close.
 	Finished func(Stats)
 
 	once   sync.Once
