@@ -77,18 +77,19 @@ func measureAll(ctx context.Context, s settings, out, progress io.Writer) error 
 	if err != nil {
 		return err
 	}
+	return s.print(result, result.Run, out)
+}
+
+// print writes the result to the file of -json, and its tables to out. It returns an error if -quick is
+// set and a figure of the run is missing.
+func (s settings) print(result interface{ Markdown() string }, run report.Run, out io.Writer) error {
 	if err := writeJSON(s.json, result); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(out, result.Markdown()); err != nil {
 		return err
 	}
-	return s.checkComplete(result.Run)
-}
-
-// checkComplete returns an error if -quick is set and a figure is missing.
-func (s settings) checkComplete(r report.Run) error {
-	if s.quick && !r.Complete() {
+	if s.quick && !run.Complete() {
 		return errors.New("some figures are missing")
 	}
 	return nil

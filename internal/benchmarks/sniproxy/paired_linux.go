@@ -15,13 +15,7 @@ func printPaired(ctx context.Context, s settings, out, progress io.Writer) error
 	if err != nil {
 		return err
 	}
-	if err := writeJSON(s.json, result); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(out, result.Markdown()); err != nil {
-		return err
-	}
-	return s.checkComplete(result.Run)
+	return s.print(result, result.Run, out)
 }
 
 // pair measures all routers in many short rounds, while all of them run.

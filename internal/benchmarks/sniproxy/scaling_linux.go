@@ -22,18 +22,12 @@ func printScaling(ctx context.Context, s settings, out, progress io.Writer) (err
 	if err != nil {
 		return err
 	}
-	if err := writeJSON(s.json, result); err != nil {
-		return err
-	}
 	if s.page != "" {
 		if err := writePage(s.page, result); err != nil {
 			return err
 		}
 	}
-	if _, err := io.WriteString(out, result.Markdown()); err != nil {
-		return err
-	}
-	return s.checkComplete(result.Run)
+	return s.print(result, result.Run, out)
 }
 
 func readScaling(file string) (result report.Scaling, err error) {
