@@ -139,24 +139,31 @@ func (s *shiftWorld) share(percent float64, n int) {
 	require.InDelta(s.t, percent, 100*float64(moved)/float64(n), 450*math.Sqrt(p*(1-p)/float64(n)))
 }
 
-// answers sends a request, and returns the cluster that has answered.
-func (s *shiftWorld) answers() string {
+// request sends a request, and returns the response with its body.
+func (s *shiftWorld) request() (response *http.Response, body string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
 	require.NoError(s.t, err)
 	request.Host = "api.example.com"
-	response, err := s.client.Do(request)
+	response, err = s.client.Do(request)
 	require.NoError(s.t, err)
-	body, err := io.ReadAll(response.Body)
+	data, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
 	require.NoError(s.t, response.Body.Close())
+	return response, string(data)
+}
+
+// answers sends a request, and returns the cluster that has answered.
+func (s *shiftWorld) answers() string {
+	s.t.Helper()
+	response, body := s.request()
 	if !s.faulty.Load() {
 		require.Equal(s.t, http.StatusOK, response.StatusCode)
 	}
 	if s.grpc {
 		require.Equal(s.t, "HTTP/2.0 0", response.Proto+" "+response.Trailer.Get("Grpc-Status"))
 	}
-	return string(body)
+	return body
 }
 
 // worker returns the process ID of the worker that serves. It returns "" while the master restarts
@@ -352,13 +359,6 @@ func TestShiftOfAGRPCRoute(t *testing.T) {
 // ask sends a request, and reports whether HAProxy has closed the connection after the response.
 func (s *shiftWorld) ask() (closed bool) {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
-	require.NoError(s.t, err)
-	request.Host = "api.example.com"
-	response, err := s.client.Do(request)
-	require.NoError(s.t, err)
-	_, err = io.Copy(io.Discard, response.Body)
-	require.NoError(s.t, err)
-	require.NoError(s.t, response.Body.Close())
+	response, _ := s.request()
 	return response.Close
 }
