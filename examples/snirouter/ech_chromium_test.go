@@ -46,7 +46,7 @@ func TestECHWithChromium(t *testing.T) {
 	b := chromiumtest.StartWithDNS(t, dns, "--disable-quic", "--ignore-certificate-errors-spki-list="+spki())
 	b.Call(t, "Network.enable", map[string]any{}, nil)
 
-	// The config_id of GREASE is random. If it is that of a key, the result is "failed".
+	// The config_id of GREASE is random. If a key has the same config_id, the result is "failed".
 	for _, c := range []struct {
 		name      string
 		p         *process

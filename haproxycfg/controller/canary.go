@@ -26,7 +26,8 @@ type Canary struct {
 	// and a restarted Controller must have the same name. Required.
 	Name string
 	// Policy says how long new routes are tried, and which errors withdraw them. If a trial does
-	// not end within twice Policy.For plus one minute, another Controller begins it anew.
+	// not end within twice Policy.For plus one minute, another Controller begins a trial of its
+	// own declared routes.
 	Policy canary.Policy
 	// Probe sends the probes to HAProxy. It returns the reason for each probe that fails; the method
 	// Run of a canary.Prober is such a function. nil means no probes.

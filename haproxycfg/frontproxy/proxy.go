@@ -76,8 +76,9 @@ func Backends(service string) (local, other, panicking string) {
 // the present number of pods.
 //
 // The argument "before" is the Slots of the last call, or nil; Config does not change it. For
-// HAProxy 3.0 and later, Config returns nil instead of Slots. The errors are those of
-// Settings.Validate and haproxycfg.Config.Validate.
+// HAProxy 3.0 and later, Config returns nil instead of Slots.
+//
+// Config returns the error of Settings.Validate, or of the method Validate of the result.
 func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Config, Slots, error) {
 	s := &p.Settings
 	if err := s.Validate(); err != nil {
