@@ -83,7 +83,7 @@ func TestECHWithOpenSSL(t *testing.T) {
 		require.Contains(t, out, "ECH: GREASE")
 		require.Contains(t, out, "Verification: OK")
 		require.Contains(t, out, "name=public.test HelloRetryRequest=false")
-		// The config_id is random. If it is that of a key, the result is "failed".
+		// The config_id is random. If a key has the same config_id, the result is "failed".
 		line := regexp.MustCompile(` name=public\.test .* ech=true ech_result=(grease|failed) `)
 		p.eventually(func() bool { return line.MatchString(p.stderr.String()) })
 	})
