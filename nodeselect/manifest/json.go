@@ -163,20 +163,23 @@ var (
 	errNotArray  = errors.New("not an array")
 )
 
-// readHead reads kind and apiVersion of an object in valid JSON, and finds the text of its items. It
-// does not decode the items, because decodeItems needs the place of each item in the text.
+// readHead reads kind and apiVersion of an object, and finds the text of its items. It does not
+// decode the items, because decodeItems needs the place of each item in the text.
 func readHead(data []byte) (headDoc, error) {
 	var head headDoc
-	s := scanner{text: data}
-	if !s.skip('{') {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
 		return head, errNotObject
 	}
-	for !s.skip('}') {
-		var key string
-		err := json.Unmarshal(s.value().text, &key)
-		s.skip(':')
-		v := s.value()
-		s.skip(',')
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return head, err
+		}
+		v, err := nextValue(dec)
+		if err != nil {
+			return head, err
+		}
 		switch key {
 		case "items":
 			if head.Items = v; string(v.text) == "null" {
@@ -194,71 +197,19 @@ func readHead(data []byte) (headDoc, error) {
 	return head, nil
 }
 
-// elements returns the texts of an array's elements, without decoding them. The array is valid JSON.
+// elements returns the texts of an array's elements, without decoding them.
 func elements(array []byte) ([]value, error) {
-	s := scanner{text: array}
-	if !s.skip('[') {
+	dec := json.NewDecoder(bytes.NewReader(array))
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
 		return nil, errNotArray
 	}
 	var items []value
-	for !s.skip(']') {
-		items = append(items, s.value())
-		s.skip(',')
+	for dec.More() {
+		item, err := nextValue(dec)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
 	}
 	return items, nil
-}
-
-// scanner finds the values in a text. The text must be valid JSON: in contrast to json.Decoder, the
-// scanner does not check it.
-type scanner struct {
-	text []byte
-	pos  int
-}
-
-// skip skips white space. If the next byte is c, it skips this byte too, and returns true.
-func (s *scanner) skip(c byte) bool {
-	rest := trimSpace(s.text[s.pos:])
-	s.pos = len(s.text) - len(rest)
-	if len(rest) == 0 || rest[0] != c {
-		return false
-	}
-	s.pos++
-	return true
-}
-
-// value returns the next value.
-func (s *scanner) value() value {
-	rest := trimSpace(s.text[s.pos:])
-	start := len(s.text) - len(rest)
-	n := valueLen(rest)
-	s.pos = start + n
-	return value{rest[:n], start}
-}
-
-// valueLen returns the length of the JSON value with which the text begins.
-func valueLen(text []byte) int {
-	if text[0] != '"' && text[0] != '{' && text[0] != '[' { // a number, true, false or null
-		if n := bytes.IndexAny(text, " \t\r\n,]}"); n >= 0 {
-			return n
-		}
-		return len(text)
-	}
-	depth := 0 // the number of open braces and brackets
-	for i := 0; ; i++ {
-		switch text[i] {
-		case '"':
-			for i++; text[i] != '"'; i++ {
-				if text[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			depth--
-		}
-		if depth == 0 {
-			return i + 1
-		}
-	}
 }

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"bytes"
-	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,36 +65,6 @@ func FuzzParse(f *testing.F) {
 		if len(problems) == 0 {
 			require.Empty(t, wantProblems)
 			require.Equal(t, want, got)
-		}
-	})
-}
-
-// FuzzElements compares elements and readHead, which do not check the syntax, with encoding/json.
-func FuzzElements(f *testing.F) {
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if !json.Valid(data) {
-			return
-		}
-		var want []json.RawMessage
-		items, err := elements(data)
-		if json.Unmarshal(data, &want) != nil || want == nil {
-			require.ErrorIs(t, err, errNotArray)
-		} else {
-			require.NoError(t, err)
-			require.Len(t, items, len(want))
-			for i, item := range items {
-				require.Equal(t, string(want[i]), string(item.text))
-				require.Equal(t, string(want[i]), string(data[item.start:item.start+len(item.text)]))
-			}
-		}
-		object := map[string]json.RawMessage{}
-		head, err := readHead(data)
-		if json.Unmarshal(data, &object) != nil || object == nil {
-			require.ErrorIs(t, err, errNotObject)
-			return
-		}
-		if items := string(object["items"]); err == nil && items != "null" {
-			require.Equal(t, items, string(head.Items.text))
 		}
 	})
 }
