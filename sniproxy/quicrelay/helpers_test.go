@@ -111,8 +111,8 @@ func (s *fakeSocket) isClosed() bool {
 
 // put makes the socket receive datagrams of the same size, and waits until the Relay has handled them.
 func (s *fakeSocket) put(from netip.AddrPort, datagrams ...[]byte) {
-	b := newBundle()
-	b.n, b.from, b.size = 0, from, 0
+	b := newBundle() // it may have been a bundle of another test
+	b.n, b.size, b.from, b.to = 0, 0, from, netip.Addr{}
 	for _, d := range datagrams {
 		b.size = max(b.size, len(d))
 		b.n += copy(b.buf[b.n:], d)
